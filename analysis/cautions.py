@@ -1,0 +1,132 @@
+"""Reasons to doubt a study, found from its summary alone: one check a function, the most serious first."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis import plot_data
+from analysis import summary_rows as rows
+
+FEW_TRIALS = 10  # below this TPE has hardly left its random start, and a best of few is mostly luck
+NO_ORDER = 0.1  # a Kendall τ below this is no relation worth the name
+EDGE = 0.02  # share of a range (on its own scale) that counts as its edge
+LEVELS = ("stop", "care", "note")
+
+
+@dataclass(frozen=True)
+class Caution:
+    """level: "stop" (do not believe the numbers), "care" (read them with care), "note" (good to know)."""
+
+    level: str
+    text: str
+
+
+def find(summary: Mapping[str, Any], *, spec: Mapping[str, Any] | None = None) -> list[Caution]:
+    """Every caution that holds, by level, then in the order of the checks."""
+    found = [caution for check in CHECKS for caution in check(summary, spec or {})]
+    return sorted(found, key=lambda caution: LEVELS.index(caution.level))
+
+
+def _contaminated(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    if summary.get("contaminated"):
+        yield Caution("stop", "This study is marked contaminated: anomalies may have influenced the selection.")
+
+
+def _revealed_before(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    count = int(rows.finite(summary.get("prior_reveals")) or 0)
+    if count > 0:
+        times = "once" if count == 1 else f"{count} times"
+        yield Caution("care", f"These test labels had been revealed {times} before: later choices may have used them.")
+
+
+def _unselected(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    chosen = {(row["method"], row.get("split", 0)) for row in rows.selected_rows(summary)}
+    lost = [f"{method} (split {split})" for method, split in rows.groups(summary) if (method, split) not in chosen]
+    if lost:
+        yield Caution("care", f"No trial was selected for {rows.listed(lost)}.")
+
+
+def _few_trials(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    counts: dict[str, int] = {}
+    for method, split in rows.groups(summary):
+        done = sum(map(rows.is_completed, rows.trial_rows(summary, method, split)))
+        counts[method] = min(done, counts.get(method, done))
+    few = [f"{method} {count}" for method, count in counts.items() if count < FEW_TRIALS]
+    if few:
+        yield Caution("care", f"Few completed trials per split ({', '.join(few)}): the search has hardly begun.")
+
+
+def _lost_trials(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    trials = rows.trial_rows(summary)
+    failed = [row for row in trials if row.get("state") == "failed"]
+    if failed:
+        by_method = {m: sum(row["method"] == m for row in failed) for m in dict.fromkeys(r["method"] for r in failed)}
+        where = ", ".join(f"{method} {count}" for method, count in by_method.items())
+        level = "care" if len(failed) * 5 >= len(trials) else "note"
+        yield Caution(level, f"{len(failed)} of {rows.plural(len(trials), 'trial')} failed ({where}).")
+    pruned = sum(row.get("state") == "pruned" for row in trials)
+    if pruned:
+        yield Caution("note", f"{rows.plural(pruned, 'trial')} stopped early by the pruner, so never measured.")
+
+
+def _worse_than_chance(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    for row in rows.selected_rows(summary):
+        auroc = rows.finite(row.get("scorer_auroc"))
+        if auroc is not None and auroc < 0.5:
+            where = f"{row['method']}, split {row.get('split', 0)}"
+            yield Caution("care", f"{where}: the frozen rule is worse than chance ({rows.number(auroc)}).")
+
+
+def _blind_signal(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    """Only where trials were drawn at random: among trials that a sampler chose by the signal, τ says little."""
+    scatter = plot_data.signal_scatter(summary, spec=spec)
+    for panel in scatter["panels"] if not scatter["biased"] else ():
+        if panel["tau"] is not None and panel["tau"] < NO_ORDER:
+            where = f"{panel['method']}, split {panel['split']}"
+            yield Caution("care", f"{where}: {panel['signal']} hardly orders the trials by AUROC "
+                                  f"(Kendall τ {rows.signed(panel['tau'], 2)}).")
+
+
+def _at_the_edge(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    """Ranges come from summary["spaces"] (what was searched) and, failing that, from the spec's own narrowing."""
+    narrowed = ((spec.get("search") or {}).get("space") or {}) if isinstance(spec.get("search"), Mapping) else {}
+    for row in rows.selected_rows(summary):
+        ranges = {**(narrowed.get(row["method"]) or {}), **((summary.get("spaces") or {}).get(row["method"]) or {})}
+        for name, value in (row.get("params") or {}).items():
+            side = edge_side(value, ranges.get(name))
+            if side:
+                where = f"{row['method']}, split {row.get('split', 0)}"
+                text = f"{where}: the selected {name} ({rows.short(value)}) lies at the {side} edge of its range"
+                yield Caution("care", f"{text}; a wider range may hold better.")
+
+
+def edge_side(value: object, limits: object) -> str | None:
+    """"lower", "upper" or None; `limits` = {"low", "high", "log"}."""
+    if not isinstance(limits, Mapping):
+        return None
+    low, high, here = (rows.finite(item) for item in (limits.get("low"), limits.get("high"), value))
+    if low is None or high is None or here is None or not low < high:
+        return None
+    if limits.get("log"):
+        if low <= 0 or here <= 0:
+            return None
+        low, high, here = math.log(low), math.log(high), math.log(here)
+    place = (here - low) / (high - low)
+    return "lower" if place <= EDGE else "upper" if place >= 1 - EDGE else None
+
+
+def _duplicates(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    raw = summary.get("duplicates")
+    values = raw.values() if isinstance(raw, Mapping) else [raw]
+    count = int(sum(rows.finite(value) or 0 for value in values))
+    if count > 0:
+        text = f"{rows.plural(count, 'image')} found more than once in the data; copies were kept from straddling parts."
+        yield Caution("note", text)
+
+
+CHECKS = (
+    _contaminated, _revealed_before, _unselected, _few_trials, _worse_than_chance, _blind_signal,
+    _at_the_edge, _lost_trials, _duplicates,
+)

@@ -1,0 +1,212 @@
+"""What the report's figures show, as plain dicts of numbers: no drawing, no matplotlib, nothing but the summary."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from analysis import signals
+from analysis import summary_rows as rows
+
+LAMBDA = "reconstruction_weight"
+ENOUGH_FOR_TAU = 8  # Kendall's tau of fewer pairs says next to nothing
+
+
+def ladder(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """{"panels": [{"method", "label", "bars", "max_logit"}], "title"}: scorer → oracle → representation.
+
+    One panel per method and split, split by split. A bar: {"name", "value", "ci", "gap", "gap_ci", "spread"}; only numbers that exist
+    become bars.
+    """
+    panels = []
+    for row in rows.selected_rows(summary):
+        bars = [
+            _bar("scorer", row.get("scorer_auroc"), row.get("scorer_auroc_ci")),
+            _bar("oracle", row.get("oracle_detector_auroc"), row.get("oracle_detector_ci"),
+                 row.get("extraction_gap"), row.get("extraction_gap_ci")),
+            _bar("representation", row.get("oracle_representation_auroc"), row.get("oracle_representation_ci"),
+                 row.get("representation_gap"), row.get("representation_gap_ci")),
+        ]
+        known = [bar for bar in bars if bar["value"] is not None]
+        if known:
+            panels.append({"method": str(row["method"]), "label": f"split {row.get('split', 0)}", "bars": known,
+                           "max_logit": rows.max_logit_auroc(row)})
+    order = [str(split) for split in rows.split_names(summary)]
+    panels.sort(key=lambda panel: order.index(panel["label"].removeprefix("split ")))  # stable: methods side by side
+    return {"panels": panels, "title": _ladder_title(panels)}
+
+
+def ladder_range(data: Mapping[str, Any]) -> str:
+    """How far the extraction gap moves between the panels, in words."""
+    gaps = [bar["gap"] for panel in data["panels"] for bar in panel["bars"] if bar["name"] == "oracle"]
+    known = [gap for gap in gaps if gap is not None]
+    if not known:
+        return "Each split by itself"
+    return f"Each split by itself: extraction gaps from {rows.signed(min(known))} to {rows.signed(max(known))}"
+
+
+def ladder_means(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The ladder of every method averaged over its splits; each bar's "spread" holds the splits' own values."""
+    panels = []
+    for method in dict.fromkeys(panel["method"] for panel in data["panels"]):
+        mine = [panel for panel in data["panels"] if panel["method"] == method]
+        bars = []
+        for name in ("scorer", "oracle", "representation"):
+            same = [bar for panel in mine for bar in panel["bars"] if bar["name"] == name]
+            if same:
+                values = [bar["value"] for bar in same]
+                bars.append({**_bar(name, rows.mean(values), None, rows.mean(bar["gap"] for bar in same)),
+                             "spread": values})
+        panels.append({"method": method, "label": f"mean of {rows.plural(len(mine), 'split')}", "bars": bars,
+                       "max_logit": rows.mean(panel["max_logit"] for panel in mine)})
+    return {"panels": panels, "title": _ladder_title(data["panels"])}
+
+
+def _bar(name: str, value: object, ci: object, gap: object = None, gap_ci: object = None) -> dict[str, Any]:
+    return {"name": name, "value": rows.finite(value), "ci": rows.interval(ci), "gap": rows.finite(gap),
+            "gap_ci": rows.interval(gap_ci), "spread": []}
+
+
+def _ladder_title(panels: list[dict[str, Any]]) -> str:
+    gaps = [bar for panel in panels for bar in panel["bars"] if bar["name"] == "oracle" and bar["gap"] is not None]
+    if not gaps:
+        return "What each scorer reads from its network"
+    unsure = [bar for bar in gaps if bar["gap_ci"] and bar["gap_ci"][0] <= 0 <= bar["gap_ci"][1]]
+    values = sorted(bar["gap"] for bar in gaps)
+    if len(unsure) == len(gaps):
+        return "Labelled anomalies read no more from z than the scorer does, within noise"
+    if values[-1] <= 0:
+        return "The scorers read as much from z as a forest with labelled anomalies"
+    span = rows.number(values[0]) if rows.number(values[0]) == rows.number(values[-1]) else (
+        f"{rows.number(values[0])} to {rows.number(values[-1])}")
+    return f"With labelled anomalies {span} more AUROC can be read from the same z"
+
+
+def lambda_curve(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """{"panels": [{"method", "split", "trial", "weight", "series", "selected", "hindsight"}], "title", "note"}.
+
+    "series" maps frozen rule, max logit, oracle, reconstruction error to AUROCs (None where unknown), in step with
+    "weight" (λ, ascending). "selected" and "hindsight" = {"trial", "weight", "auroc"}: chosen without labels, and the
+    trial that test labels would have picked.
+    """
+    panels = []
+    for method, split in rows.groups(summary):
+        measured = [
+            row for row in rows.trial_rows(summary, method, split)
+            if rows.finite((row.get("params") or {}).get(LAMBDA)) is not None
+            and rows.finite(row.get("scorer_auroc")) is not None
+        ]
+        if len(measured) < 2:
+            continue
+        measured.sort(key=lambda row: (row["params"][LAMBDA], row.get("trial", 0)))
+        series = {
+            "frozen rule": [rows.finite(row.get("scorer_auroc")) for row in measured],
+            "max logit": [rows.max_logit_auroc(row) for row in measured],
+            "oracle": [rows.finite(row.get("oracle_detector_auroc")) for row in measured],
+            "reconstruction error": [
+                rows.finite((row.get("scorers") or {}).get("reconstruction_error")) for row in measured],
+        }
+        panels.append({
+            "method": method, "split": split, "trial": [row.get("trial") for row in measured],
+            "weight": [float(row["params"][LAMBDA]) for row in measured],
+            "series": {name: values for name, values in series.items() if any(v is not None for v in values)},
+            "selected": next((_lambda_point(row) for row in measured if row.get("selected")), None),
+            "hindsight": _lambda_point(max(measured, key=lambda row: row["scorer_auroc"])),
+        })
+    return {"panels": panels, "title": _lambda_title(panels), "note": _lambda_note(panels)}
+
+
+def _lambda_point(row: rows.Row) -> dict[str, Any]:
+    return {"trial": row.get("trial"), "weight": float(row["params"][LAMBDA]), "auroc": float(row["scorer_auroc"])}
+
+
+def _lambda_title(panels: list[dict[str, Any]]) -> str:
+    known = [panel for panel in panels if panel["selected"]]
+    if not known:
+        return "λ against AUROC"
+    losses = [panel["hindsight"]["auroc"] - panel["selected"]["auroc"] for panel in known]
+    if max(losses) == 0:
+        return "λ was chosen without labels as test labels would have chosen it"
+    if len(known) == 1:
+        chosen, best = known[0]["selected"], known[0]["hindsight"]
+        return (f"λ = {rows.short(chosen['weight'])} was selected (AUROC {rows.number(chosen['auroc'])}); "
+                f"test labels would have picked {rows.short(best['weight'])} ({rows.number(best['auroc'])})")
+    return (f"λ selected without labels loses {rows.number(min(losses))} to {rows.number(max(losses))} AUROC "
+            "against λ tuned on test labels")
+
+
+def _lambda_note(panels: list[dict[str, Any]]) -> str:
+    """Whether the oracle moves with λ: is there more information in z when the network also reconstructs?"""
+    found = []
+    for panel in panels:
+        tau = kendall_tau(panel["weight"], panel["series"].get("oracle", []))
+        if tau is not None:
+            found.append(f"{panel['method']}, split {panel['split']}: {rows.signed(tau, 2)}")
+    words = "Other hyperparameters vary along with λ."
+    return f"{words} Kendall τ of the oracle with λ – {'; '.join(found)}." if found else words
+
+
+def signal_scatter(summary: Mapping[str, Any], *, spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """{"panels": [{"method", "split", "signal", "trial", "x", "y", "selected", "best", "tau", "lower_is_better"}],
+    "biased": reason or "", "title"}: each completed trial's signal against its revealed AUROC (frozen rule).
+
+    "selected", "best": positions in x and y, or None. "tau" is Kendall's τ-b, turned so that positive means that the
+    signal orders trials rightly; None for fewer than eight trials. An adaptive sampler or a pruner makes it biased.
+    """
+    panels = []
+    for method, split in rows.groups(summary):
+        measured = [
+            row for row in rows.trial_rows(summary, method, split)
+            if rows.finite(row.get("signal_value")) is not None and rows.finite(row.get("scorer_auroc")) is not None
+        ]
+        if len(measured) < 2:
+            continue
+        x = [float(row["signal_value"]) for row in measured]
+        y = [float(row["scorer_auroc"]) for row in measured]
+        name = str(measured[0].get("signal"))
+        lower = lower_is_better(name)
+        tau = kendall_tau([-value for value in x] if lower else x, y)
+        panels.append({
+            "method": method, "split": split, "signal": name, "lower_is_better": lower, "x": x, "y": y, "tau": tau,
+            "trial": [row.get("trial") for row in measured],
+            "selected": next((i for i, row in enumerate(measured) if row.get("selected")), None),
+            "best": max(range(len(y)), key=y.__getitem__),
+        })
+    biased = bias_of(spec)
+    return {"panels": panels, "biased": biased, "title": _signal_title(panels, biased)}
+
+
+def lower_is_better(signal: str) -> bool:
+    """By the signal's own record; a signal that has none (an older study's) counts as higher is better."""
+    try:
+        return signals.get_signal(signal).direction == "minimize"
+    except ValueError:
+        return False
+
+
+def bias_of(spec: Mapping[str, Any] | None) -> str:
+    """Why τ of this study's trials is biased, or "" for a random search without pruner."""
+    search = (spec or {}).get("search")
+    search = search if isinstance(search, Mapping) else {}
+    sampler, pruner = str(search.get("sampler", "tpe")), str(search.get("pruner", "none"))
+    reasons = [f"the {sampler} sampler chose trials by this signal"] if sampler != "random" else []
+    reasons += [f"the {pruner} pruner left trials out"] if pruner != "none" else []
+    return " and ".join(reasons)
+
+
+def _signal_title(panels: list[dict[str, Any]], biased: str) -> str:
+    taus = [panel["tau"] for panel in panels if panel["tau"] is not None]
+    if not taus:
+        return "Signal against revealed AUROC: too few trials to say how well it orders them"
+    name = panels[0]["signal"]
+    span = rows.signed(taus[0], 2) if len(taus) == 1 else f"{rows.signed(min(taus), 2)} to {rows.signed(max(taus), 2)}"
+    return f"{name} orders trials with Kendall τ {span}{' (biased)' if biased else ''}"
+
+
+def kendall_tau(x: list[float | None], y: list[float | None]) -> float | None:
+    """Kendall's τ-b of the pairs that are complete; None for fewer than eight or when one side never changes."""
+    pairs = [(a, b) for a, b in zip(x, y, strict=False) if a is not None and b is not None]
+    if len(pairs) < ENOUGH_FOR_TAU:
+        return None
+    from scipy.stats import kendalltau
+
+    return rows.finite(kendalltau(*zip(*pairs, strict=True)).statistic)

@@ -1,0 +1,257 @@
+"""The report of a study: one self-contained HTML page, and each of its figures as SVG and PNG beside it.
+
+The page needs no network, no script (a few lines make the table of trials sortable where scripts run) and no fonts of
+its own; it follows the reader's light or dark setting. Everything taken from the study is escaped by the template.
+"""
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from analysis import summary_rows as rows
+from analysis.verdict import verdict
+
+GLOSSARY = {
+    "nominal": "A class the network was trained on. Also: known, in-distribution (ID), closed set.",
+    "anomaly": "An image of a class it never saw. Also: unknown, novel, out-of-distribution (OOD), open set.",
+    "AUROC": "The chance that an anomaly gets a higher score than a nominal image: 0.5 is guessing, 1 is perfect.",
+    "scorer": "Turns a network's output into an anomaly score, higher = more anomalous (max logit, energy, kNN …).",
+    "frozen rule": "The scorer, or mean of several, that was fixed before any anomaly label was opened.",
+    "signal": "A number from nominal data only, by which trials are chosen (validation accuracy, for example).",
+    "oracle detector": (
+        "A random forest that is given labelled anomalies and the network's latent z: a lower bound on what z holds."),
+    "oracle representation": (
+        "The same forest on the z of a network trained on all classes, the anomalies too: what this architecture can "
+        "hold."),
+    "extraction gap": "Oracle detector − scorer: information that is in z, but that the scorer does not read.",
+    "representation gap": "Oracle representation − oracle detector: information that never reached z.",
+    "regret": (
+        "The best AUROC of any completed trial with any scorer, minus the selected one's: the cost of not looking. "
+        "Cross-fitted: the best is found on one half of the test images and measured on the other."),
+}
+
+
+def write_report(
+    folder: Path | str,
+    summary: Mapping[str, Any],
+    *,
+    selection: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    stamp: Mapping[str, Any],
+    curves: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes `folder`/index.html and the figures' .svg and .png files; returns the path of index.html.
+
+    Valid for every summary: nothing revealed, failed trials, one method, one trial, no representation. `curves`:
+    further line charts by name, see `plots.draw_curve`. Raises OSError when the folder cannot be written.
+    """
+    from analysis import plots
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = plots.draw_all(summary, spec=spec, curves=curves)
+    for figure in drawn.values():
+        for name, content in figure.files.items():
+            _write(folder / name, content)
+    page = render(page_data(summary, selection=selection, spec=spec, stamp=stamp), drawn)
+    return _write(folder / "index.html", page.encode())
+
+
+def render(data: Mapping[str, Any], drawn: Mapping[str, Any]) -> str:
+    """The page as text, from `page_data` and the drawn figures."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(number=rows.number, signed=rows.signed, bounds=rows.bounds, short=rows.short,
+                               scorer=rows.scorer_title)
+    return environment.get_template("report.html").render(**data, figures=drawn)
+
+
+def page_data(
+    summary: Mapping[str, Any], *, selection: Mapping[str, Any], spec: Mapping[str, Any], stamp: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything the template shows, already ordered; plain dicts and lists."""
+    found = verdict(summary, selection=selection, spec=spec)
+    return {
+        "study": str(summary.get("study", "")), "nominal_only": bool(summary.get("nominal_only")), "verdict": found,
+        "worries": [c for c in found.cautions if c.level != "note"], "notes": [c for c in found.cautions if c.level == "note"],
+        "facts": _facts(summary, spec), "headline": headline_table(summary, selection), "trials": trial_tables(summary),
+        "scorers": scorer_table(summary, selection), "choices": choices(summary, selection),
+        "rule": (selection or {}).get("rule"), "ranking": rows.frozen_ranking(summary, selection),
+        "digest": summary.get("digest") or (selection or {}).get("digest"), "frozen_at": (selection or {}).get("frozen_at"),
+        "command": command_of(stamp, summary), "stamp": flatten(stamp), "spec_toml": toml_of(spec), "glossary": GLOSSARY,
+    }
+
+
+def headline_table(summary: Mapping[str, Any], selection: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """One dict per method and split: the selected row with the words of its frozen rule."""
+    table = []
+    for row in rows.selected_rows(summary):
+        entry = rows.selection_entry(selection, row["method"], row.get("split", 0))
+        table.append({
+            "row": row, "rule": rows.rule_title(row, entry),
+            "members": [rows.scorer_title(name) for name in entry.get("members") or []],
+            "max_logit": rows.max_logit_auroc(row), "seeds": _seeds(summary, row),
+        })
+    return table
+
+
+def _seeds(summary: Mapping[str, Any], row: rows.Row) -> str:
+    """Mean ± standard deviation of the frozen configuration over its seeds, or "" when only one was trained."""
+    from statistics import mean, stdev
+
+    again = rows.retrained_rows(summary, row["method"], row.get("split", 0))
+    values = [value for r in [row, *again] if (value := rows.finite(r.get("scorer_auroc"))) is not None]
+    if len(values) < 2:
+        return ""
+    return f"{rows.number(mean(values))} ± {rows.number(stdev(values))} over {len(values)} seeds"
+
+
+MEASURES = {
+    "frozen rule AUROC": lambda row: row.get("scorer_auroc"),
+    "max logit": rows.max_logit_auroc,
+    "oracle": lambda row: row.get("oracle_detector_auroc"),
+    "linear oracle": lambda row: row.get("linear_oracle_auroc"),
+    "FPR at 95 % TPR": lambda row: row.get("fpr_at_95_tpr"),
+    "equal error rate": lambda row: row.get("equal_error_rate"),
+    "accuracy": lambda row: row.get("closed_set_accuracy"),
+}
+
+
+def trial_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One table per method: "titles" [(title, is_text)], "lines" of cells {"text", "sort"} with the trial's state."""
+    tables = []
+    measures = {"accuracy": MEASURES["accuracy"]} if summary.get("nominal_only") else MEASURES
+    for method in rows.method_names(summary):
+        group = [row for row in rows.rows_of(summary) if row["method"] == method]
+        signals = list(dict.fromkeys(name for row in group for name in row.get("signals") or {}))
+        params = list(dict.fromkeys(name for row in group for name in row.get("params") or {}))
+        # a column that holds one value for every trial only makes the table wider
+        places = [key for key in ("split", "seed") if len({row.get(key) for row in group}) > 1]
+        titles = [("trial", False), *((key, False) for key in places), ("state", True),
+                  *((name, False) for name in (*measures, *signals, *params)), ("seconds", False)]
+        lines = []
+        for row in sorted(group, key=lambda r: (str(r.get("split", 0)), r.get("trial") or 0, r.get("seed") or 0)):
+            state = str(row.get("state")) + (f": {row['reason']}" if row.get("reason") else "")
+            cells = [_cell(row.get("trial")), *(_cell(row.get(key)) for key in places), _cell(state)]
+            cells += [_cell(measure(row), 3) for measure in measures.values()]
+            cells += [_cell((row.get("signals") or {}).get(name), 4) for name in signals]
+            cells += [_cell((row.get("params") or {}).get(name)) for name in params]
+            cells.append(_cell(row.get("train_seconds"), 1))
+            lines.append({"cells": cells, "selected": bool(row.get("selected")), "state": row.get("state")})
+        tables.append({"method": method, "titles": titles, "lines": lines})
+    return tables
+
+
+def _cell(value: object, digits: int | None = None) -> dict[str, str]:
+    """Text to read and a key to sort by; a missing number sorts last."""
+    found = rows.finite(value)
+    text = rows.short(value) if digits is None else rows.number(value, digits)
+    key = "" if value is None or (digits is not None and found is None) else str(found if found is not None else value)
+    return {"text": text, "sort": key}
+
+
+def scorer_table(summary: Mapping[str, Any], selection: Mapping[str, Any] | None) -> dict[str, Any]:
+    """AUROC of every scorer on each selected trial: {"columns", "lines": [{"name", "cells": [{value, member, best}]}]}."""
+    chosen = [row for row in rows.selected_rows(summary) if row.get("scorers")]
+    names = list(dict.fromkeys(name for row in chosen for name in row["scorers"]))
+    members = [
+        set(rows.selection_entry(selection, row["method"], row.get("split", 0)).get("members") or []) for row in chosen
+    ]
+    tops = [max((v for v in map(rows.finite, row["scorers"].values()) if v is not None), default=None) for row in chosen]
+    lines = []
+    for name in names:
+        cells = []
+        for row, used, top in zip(chosen, members, tops, strict=True):
+            value = rows.finite(row["scorers"].get(name))
+            cells.append({"value": value, "member": name in used, "best": value is not None and value == top})
+        lines.append({"name": name, "cells": cells})
+    return {"columns": [(row["method"], row.get("split", 0)) for row in chosen], "lines": lines,
+            "frozen": [row.get("scorer_auroc") for row in chosen]}
+
+
+def choices(summary: Mapping[str, Any], selection: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """How each method and split was selected: trial, signals, finalists, folds, rule, scorers' own parameters."""
+    found = []
+    for row in rows.selected_rows(summary):
+        entry = rows.selection_entry(selection, row["method"], row.get("split", 0))
+        shown = {key: value for key, value in entry.items() if key not in ("method", "split")}
+        basis = {"trial": row.get("trial"), "signal": row.get("signal"), "signal_value": row.get("signal_value")}
+        found.append({"method": row["method"], "split": row.get("split", 0), "params": row.get("params") or {},
+                      "entry": flatten({**basis, **shown})})
+    return found
+
+
+def _facts(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
+    """The line under the title: what was run, in a few short facts."""
+    data, training, search = ((spec or {}).get(key) or {} for key in ("data", "training", "search"))
+    states = [row.get("state") for row in rows.trial_rows(summary)]
+    counts = [f"{states.count(state)} {state}" for state in ("completed", "failed", "pruned") if state in states]
+    facts = [f"data {data['source']}" if data.get("source") else "", rows.plural(len(rows.split_names(summary)), "split"),
+             f"{rows.plural(len(states), 'trial')} ({', '.join(counts)})" if counts else "",
+             f"network {training['network']}" if training.get("network") else "",
+             f"sampler {search['sampler']}" if search.get("sampler") else ""]
+    return [fact for fact in facts if fact]
+
+
+def command_of(stamp: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """The exact command from the stamp; a list of words is quoted for a shell."""
+    command = (stamp or {}).get("command")
+    if isinstance(command, (list, tuple)):
+        return shlex.join(map(str, command))
+    return str(command) if command else f"oraclegap launch {shlex.quote(str(summary.get('study', '')))}"
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (dotted name, text) pairs in its own order; lists of plain values on one line."""
+    if isinstance(value, Mapping):
+        return [pair for key, item in value.items() for pair in flatten(item, f"{prefix}.{key}" if prefix else str(key))]
+    if isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
+        return [pair for index, item in enumerate(value) for pair in flatten(item, f"{prefix}[{index}]")]
+    if isinstance(value, (list, tuple)):
+        return [(prefix, ", ".join(map(rows.short, value)) or "none")]
+    return [(prefix, rows.short(value))]
+
+
+def toml_of(spec: Mapping[str, Any], section: str = "") -> str:
+    """The spec as TOML: plain values first, then a section for every mapping. Null values are left out."""
+    plain = {key: value for key, value in (spec or {}).items() if value is not None and not isinstance(value, Mapping)}
+    inner = {key: value for key, value in (spec or {}).items() if isinstance(value, Mapping) and value}
+    lines = [f"[{section}]"] if section and plain else []
+    lines += [f"{key} = {_toml_value(value)}" for key, value in plain.items()]
+    parts = ["\n".join(lines)] if lines else []
+    parts += [text for key, value in inner.items() if (text := toml_of(value, f"{section}.{key}" if section else key))]
+    return "\n\n".join(parts)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value if isinstance(value, (bool, int, float, str)) else str(value), ensure_ascii=False)
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """Whole or not at all: temporary file beside it, fsync, rename."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)  # mkstemp makes files that only their owner can read, but a report is meant to be shared
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+

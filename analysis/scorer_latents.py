@@ -1,0 +1,131 @@
+"""Scorers of the latent vectors z: distances to the nominal training images or to their Gaussians."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.scorer_base import Features, Scorer, ScorerInfo, register
+
+# Directions whose variance is below this share of the largest are dropped from a covariance (a pseudo-inverse):
+# float32 latents carry rounding noise near 1e-14, dead features exactly 0, and either would swamp every distance.
+SINGULAR_SHARE = 1e-10
+CONSTANT_SHARE = 1e-12  # the same against the mean square of the latents, where *all* variance is rounding
+CHUNK_ELEMENTS = 4_000_000
+SPARE_NEIGHBOURS = 4
+
+
+def _latents(features: Features, name: str) -> np.ndarray:
+    z = np.asarray(features.z)
+    if z.ndim != 2 or not len(z):
+        raise ValueError(f"scorer {name} needs latents (N, D) with N >= 1, not {z.shape}")
+    if not np.isfinite(z).all():
+        raise ValueError(f"scorer {name}: the latents are not finite")
+    return z
+
+
+def _unit(z: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1 (zero rows stay zero), float32: half the memory and twice the speed of the product."""
+    values = np.asarray(z, dtype=np.float64)
+    return (values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+@register
+class KNearestNeighbours(Scorer):
+    """Euclidean distance of z/|z| to the k-th nearest nominal training image; k is cut to their number.
+
+    Candidates are found by a float32 product in chunks, their distances computed anew in float64, since
+    2 - 2 cos loses all digits between near neighbours.
+    """
+
+    info = ScorerInfo(
+        name="knn", title="distance to the k-th nearest neighbour of normalised latents",
+        paper="Out-of-Distribution Detection with Deep Nearest Neighbors", year=2022,
+        url="https://arxiv.org/abs/2204.06507", family="distance", needs=frozenset({"z", "train_z"}),
+        parameters={"k": 10})
+
+    def _fit(self, train: Features) -> dict[str, np.ndarray]:
+        return {"train_unit": _unit(_latents(train, "knn"))}
+
+    def _score(self, features: Features) -> np.ndarray:
+        train = self.arrays_["train_unit"]
+        unit = _unit(_latents(features, "knn")) if len(features) else np.empty((0, train.shape[1]), np.float32)
+        k = min(int(self.parameters_["k"]), len(train))
+        candidates = min(k + SPARE_NEIGHBOURS, len(train))
+        rows = max(1, CHUNK_ELEMENTS // max(len(train), candidates * train.shape[1]))
+        distances = np.empty(len(unit))
+        for start in range(0, len(unit), rows):
+            chunk = unit[start:start + rows]
+            far = -(chunk @ train.T)
+            near = np.argpartition(far, candidates - 1, axis=1)[:, :candidates]
+            exact = np.linalg.norm(chunk[:, None, :].astype(np.float64) - train[near], axis=2)
+            distances[start:start + rows] = np.partition(exact, k - 1, axis=1)[:, k - 1]
+        return distances
+
+
+def _whitening(z: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """(D, R) map after which rows z - means (N, D) have unit covariance; R directions that vary at all, maybe none."""
+    centred = z - means
+    variances, directions = np.linalg.eigh(centred.T @ centred / len(z))
+    kept = variances > max(variances[-1] * SINGULAR_SHARE, np.mean(z**2) * CONSTANT_SHARE)
+    return directions[:, kept] / np.sqrt(variances[kept])
+
+
+def _class_gaussians(train: Features, name: str) -> dict[str, np.ndarray]:
+    """Whitened means (K, R) of the classes present and the whitening (D, R) of their shared covariance."""
+    z = _latents(train, name).astype(np.float64)
+    if train.labels is None:
+        raise ValueError(f"scorer {name} needs training labels")
+    present, which = np.unique(train.labels, return_inverse=True)
+    means = np.stack([z[which == index].mean(axis=0) for index in range(len(present))])
+    whitening = _whitening(z, means[which])
+    return {"whitening": whitening, "means": means @ whitening}
+
+
+def _nearest_class(z: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Squared Mahalanobis distance (N,) to the nearest class mean."""
+    whitened = z.astype(np.float64) @ arrays["whitening"]
+    smallest = np.full(len(z), np.inf)
+    for mean in arrays["means"]:
+        np.minimum(smallest, ((whitened - mean) ** 2).sum(axis=1), out=smallest)
+    return smallest
+
+
+@register
+class Mahalanobis(Scorer):
+    """Squared Mahalanobis distance to the nearest class mean, one covariance (divided by N) shared by all classes;
+    a singular covariance is inverted on the directions that vary (SINGULAR_SHARE)."""
+
+    info = ScorerInfo(
+        name="mahalanobis", title="squared Mahalanobis distance to the nearest class",
+        paper="A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks",
+        year=2018, url="https://arxiv.org/abs/1807.03888", family="mahalanobis",
+        needs=frozenset({"z", "train_z", "train_labels"}))
+
+    def _fit(self, train: Features) -> dict[str, np.ndarray]:
+        return _class_gaussians(train, self.info.name)
+
+    def _score(self, features: Features) -> np.ndarray:
+        return _nearest_class(np.asarray(features.z), self.arrays_)
+
+
+@register
+class RelativeMahalanobis(Scorer):
+    """Mahalanobis distance to the nearest class minus that to one Gaussian of all training images."""
+
+    info = ScorerInfo(
+        name="relative_mahalanobis", title="squared Mahalanobis distance relative to a background Gaussian",
+        paper="A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection", year=2021,
+        url="https://arxiv.org/abs/2106.09022", family="mahalanobis",
+        needs=frozenset({"z", "train_z", "train_labels"}))
+
+    def _fit(self, train: Features) -> dict[str, np.ndarray]:
+        arrays = _class_gaussians(train, self.info.name)
+        z = _latents(train, self.info.name).astype(np.float64)
+        mean = z.mean(axis=0)
+        background = _whitening(z, mean)
+        return {**arrays, "background_whitening": background, "background_mean": mean @ background}
+
+    def _score(self, features: Features) -> np.ndarray:
+        z = np.asarray(features.z)
+        background = z.astype(np.float64) @ self.arrays_["background_whitening"] - self.arrays_["background_mean"]
+        return _nearest_class(z, self.arrays_) - (background ** 2).sum(axis=1)

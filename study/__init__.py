@@ -1,0 +1,26 @@
+"""oraclegap: how much of what a classifier knows about anomalies do its anomaly scores extract?
+
+``from study import Study, StudySpec``; both are loaded on first use, so that ``oraclegap --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from study.api import Study
+    from study.spec import StudySpec
+
+__all__ = ["Study", "StudySpec"]
+
+
+def __getattr__(name: str):
+    if name == "Study":
+        from study.api import Study
+
+        return Study
+    if name == "StudySpec":
+        from study.spec import StudySpec
+
+        return StudySpec
+    raise AttributeError(f"module 'study' has no attribute {name!r}")

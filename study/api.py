@@ -1,0 +1,155 @@
+"""``Study``: the whole tool from Python. The commands of ``oraclegap`` are thin over it.
+
+    from study import Study
+
+    study = Study.from_spec("digits").launch()
+    study.trials(), study.selection, study.summary(), study.export()
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.errors import UserError
+from study.spec import StudySpec
+
+if TYPE_CHECKING:
+    import pandas
+
+    from study.launch import Progress
+
+DEFAULT_ROOT = "runs"
+
+
+class Study:
+    """A study: its spec and its folder ``<root>/<name>``. Creating one reads and writes nothing."""
+
+    def __init__(self, spec: StudySpec, folder: str | Path):
+        self.spec, self.folder = spec, Path(folder)
+
+    @classmethod
+    def from_spec(
+        cls, spec: str | Path | StudySpec, *, overrides: list[str] | dict[str, Any] | None = None,
+        root: str | Path = DEFAULT_ROOT,
+    ) -> Study:
+        """The study of a spec file, of a ready spec's name, or of a ``StudySpec``. Raises ``UserError``."""
+        if not isinstance(spec, StudySpec):
+            spec = StudySpec.load(spec, overrides)
+        return cls(spec, Path(root) / spec.name)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Study:
+        """The study that an earlier launch left in ``folder``. Raises ``UserError`` where there is none."""
+        folder = Path(folder)
+        if not (folder / "spec.toml").is_file():
+            raise UserError(f"{folder}: no study here (no spec.toml); studies lie in {DEFAULT_ROOT}/<name>")
+        return cls(StudySpec.load(folder / "spec.toml"), folder)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def launch(
+        self, *, stop_after: str | None = None, offline: bool = False, skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Study:
+        """Runs what is not done yet: prepare, search, freeze, reveal, report. Returns the study itself.
+
+        ``stop_after`` is ``"search"``, ``"freeze"`` or ``None``; ``offline`` leaves MLflow out; ``skip_bad`` goes on
+        without unreadable image files and records them. Raises ``UserError``, ``EnvironmentProblem``.
+        """
+        from study.run import run
+
+        run(self, stages=("search", "freeze", "reveal"), stop_after=stop_after, offline=offline, skip_bad=skip_bad,
+            progress=progress)
+        return self
+
+    def freeze(self, *, offline: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+        """Freezes the selection over the trials that have ended and returns it."""
+        from study.run import run
+
+        run(self, stages=("freeze",), offline=offline, progress=progress)
+        return self.selection
+
+    def reveal(self, *, offline: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+        """Opens the vault under the frozen selection, measures every trial, and returns the summary."""
+        from study.run import run
+
+        run(self, stages=("reveal",), offline=offline, progress=progress)
+        return self.summary()
+
+    def report(self) -> Path:
+        """Writes ``report/`` anew from what is on disk; returns the path of ``index.html``."""
+        from study.launch import write_outputs
+
+        write_outputs(self.spec, self.folder, self.summary())
+        return self.folder / "report" / "index.html"
+
+    def export(self, method: str | None = None, *, split: int | None = None) -> Path:
+        """Writes the frozen best of ``method`` (default: the method that freeze ranked first); returns its folder."""
+        from study.export import export
+
+        return export(self.spec, self.folder, self.selection, method=method, split=split)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def trials(self) -> pandas.DataFrame:
+        """One row a trial: method, split, number, state, reason, train_seconds, ``params_*`` and ``signals_*``."""
+        import pandas
+
+        return pandas.DataFrame([
+            {
+                "method": t.method, "split": t.split, "number": t.number, "state": t.state, "reason": t.reason,
+                "train_seconds": t.train_seconds, **{f"params_{k}": v for k, v in t.params.items()},
+                **{f"signals_{k}": v for k, v in t.signals.items()},
+            }
+            for t in (self._ledger().trials() if self._has_ledger() else [])
+        ])
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """``selection.json``. Raises ``UserError`` where nothing is frozen or the file was changed."""
+        from study.reveal import frozen_selection
+
+        return frozen_selection(self.folder)
+
+    def summary(self) -> dict[str, Any]:
+        """``summary.json``, gathered anew from ledger, selection and reveals."""
+        from study.summary import summarise
+
+        self._known()
+        self.selection  # noqa: B018  (raises where nothing is frozen)
+        return summarise(self._ledger(), self.folder)
+
+    def status(self) -> dict[str, Any]:
+        """Where the study stands: ``stage``, trials by state for each method and split, and the next command."""
+        from study.status import status
+
+        return status(self)
+
+    def plan(self) -> dict[str, Any]:
+        """What a launch would run; starts and writes nothing."""
+        from study.plan import plan
+
+        return plan(self.spec, self.folder)
+
+    def _has_ledger(self) -> bool:
+        return bool(self.spec.resources.ledger) or (self.folder / "ledger.db").exists()
+
+    def _known(self) -> None:
+        if not (self.folder / "spec.toml").is_file():
+            raise UserError(f"{self.folder}: this study was not launched yet; run `oraclegap launch` first")
+
+    def _ledger(self):
+        from study.ledger import Ledger
+
+        return Ledger(self.spec, self.folder)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the study for this process; a second one gets a ``UserError`` that names the holder."""
+        from study.ledger import launch_lock
+
+        with launch_lock(self.folder):
+            yield

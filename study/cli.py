@@ -1,0 +1,195 @@
+"""The commands. Parsing imports nothing heavy, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from study.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, OracleGapError
+
+EPILOG = """exit codes: 0 done · 1 audit failed · 2 your input · 3 the environment · 4 some trials failed · 130 interrupted,
+launch again to continue"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return options.run(options) or EXIT_DONE
+    except OracleGapError as error:
+        if options.debug:
+            raise
+        print(f"oraclegap: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("oraclegap: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if options.debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"oraclegap: {where}{error.strerror or error}", file=sys.stderr)
+        return 3
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="oraclegap", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Tune open-set and anomaly detectors without anomaly labels, then measure what was left.",
+    )
+    parser.set_defaults(debug=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=EPILOG,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.set_defaults(run=run)
+        sub.add_argument("--debug", action="store_true", help="show a traceback instead of one line")
+        return sub
+
+    for name, run, text in (
+        ("plan", _plan, "show what a launch would run: trials, jobs, first configurations, cost, disk"),
+        ("launch", _launch, "run a study, or continue it where it stands"),
+    ):
+        sub = command(name, run, text)
+        sub.add_argument("spec", metavar="SPEC", help="a TOML file, or the name of a ready spec (digits, cifar10, …)")
+        sub.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+                         help="override a key of the spec, such as -o search.trials=4; may be repeated")
+        sub.add_argument("--root", default="runs", help="where studies lie (default: runs)")
+        if name == "plan":
+            sub.add_argument("--json", action="store_true", help="print JSON")
+        else:
+            sub.add_argument("--stop-after", choices=("search", "freeze"), help="stop sooner")
+            sub.add_argument("--offline", action="store_true", help="do not write to MLflow")
+            sub.add_argument("--skip-bad", action="store_true", help="leave unreadable images out and record them")
+    for name, run, text in (
+        ("status", _status, "show where a study stands"),
+        ("freeze", _freeze, "fix the selection by nominal-only signals"),
+        ("reveal", _reveal, "open the anomalies under the frozen selection and measure every trial"),
+        ("report", _report, "write the report anew and print its table"),
+        ("export", _export, "write the frozen best configuration, model and detector"),
+    ):
+        sub = command(name, run, text)
+        sub.add_argument("study", metavar="STUDY", help="a study's folder, such as runs/digits")
+        if name in ("status", "report"):
+            sub.add_argument("--json", action="store_true", help="print JSON")
+        if name in ("freeze", "reveal"):
+            sub.add_argument("--offline", action="store_true", help="do not write to MLflow")
+        if name == "export":
+            sub.add_argument("--method", help="default: the method that freeze ranked first")
+            sub.add_argument("--split", type=int, help="default: the study's first")
+    sub = command("ui", _ui, "open MLflow on the studies' gaps, on 127.0.0.1")
+    sub.add_argument("--root", default="runs", help="where studies lie (default: runs)")
+    sub.add_argument("--host", default="127.0.0.1", help="an address of this machine that only it can reach")
+    sub.add_argument("--port", type=int, default=5000)
+    sub.add_argument("--open", action="store_true", help="open a browser")
+    return parser
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from study.api import Study
+    from study.console import Console
+
+    study = Study.from_spec(options.spec, overrides=options.overrides, root=options.root)
+    console = Console()
+    study.launch(stop_after=options.stop_after, offline=options.offline, skip_bad=options.skip_bad, progress=console)
+    if options.stop_after is None:
+        _print_table(study)
+        console.say(f"report: {study.folder / 'report' / 'index.html'}")
+    return _exit_code(study)
+
+
+def _freeze(options: argparse.Namespace) -> int:
+    from study.api import Study
+    from study.console import Console
+
+    study = Study.open(options.study)
+    selection = study.freeze(offline=options.offline, progress=Console())
+    print(f"digest {selection['digest']}, frozen {selection['frozen_at']}")
+    return EXIT_DONE
+
+
+def _reveal(options: argparse.Namespace) -> int:
+    from study.api import Study
+    from study.console import Console
+
+    study = Study.open(options.study)
+    study.reveal(offline=options.offline, progress=Console())
+    _print_table(study)
+    return _exit_code(study)
+
+
+def _report(options: argparse.Namespace) -> int:
+    import json
+
+    from study.api import Study
+
+    study = Study.open(options.study)
+    path = study.report()
+    if options.json:
+        print(json.dumps(study.summary(), indent=1))
+    else:
+        _print_table(study)
+        print(f"report: {path}")
+    return EXIT_DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    import json
+
+    from study.api import Study
+
+    found = Study.open(options.study).status()
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return EXIT_DONE
+    from study.screens import status_text
+
+    print(status_text(found))
+    return EXIT_DONE
+
+
+def _plan(options: argparse.Namespace) -> int:
+    import json
+
+    from study.api import Study
+
+    found = Study.from_spec(options.spec, overrides=options.overrides, root=options.root).plan()
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return EXIT_DONE
+    from study.screens import plan_text
+
+    print(plan_text(found))
+    return EXIT_DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    from study.api import Study
+
+    path = Study.open(options.study).export(options.method, split=options.split)
+    print(f"exported to {path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
+    return EXIT_DONE
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from study.ui import serve
+
+    serve(Path(options.root), host=options.host, port=options.port, open_browser=options.open)
+    return EXIT_DONE
+
+
+def _print_table(study) -> None:
+    from analysis.table import render_table
+
+    print(render_table(study.summary(), selection=study.selection, spec=study.spec.to_table()))
+
+
+def _exit_code(study) -> int:
+    return EXIT_SOME_FAILED if any(row["failed"] for row in study.status()["rows"]) else EXIT_DONE

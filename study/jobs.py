@@ -1,0 +1,116 @@
+"""Jobs: fixed lists of work, each in a place named by the digest of its inputs, done when its result verifies.
+
+Trials are what the sampler adapts and live in the ledger; everything else that costs time (fold models, retrained
+seeds, oracle representations, reveals) is a job. A launch runs those whose result is not there yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from study.errors import EnvironmentProblem
+from study.runtime import Cluster
+from trainables.files import digest_of, read_json, write_json
+
+#: A job whose worker process dies (killed, node lost) is started again this often.
+WORKER_RETRIES = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work.
+
+    ``inputs`` (plain JSON values) name it: whatever changes its result must be in them. ``run`` is a module-level
+    function, called with ``folder`` (the job's own) and ``arguments``; it returns a JSON-able result.
+    ``result_path`` moves the result out of ``jobs/<kind>/<key>/result.json``.
+    """
+
+    kind: str
+    inputs: dict[str, Any]
+    run: Callable[..., dict[str, Any]]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
+    result_path: Path | None = None
+
+    @property
+    def key(self) -> str:
+        return digest_of(self.inputs)[:16]
+
+    def folder(self, study_folder: Path) -> Path:
+        """Where the job's files lie."""
+        return study_folder / "jobs" / self.kind / self.key
+
+    def path(self, study_folder: Path) -> Path:
+        """Where its result lies."""
+        return self.result_path or self.folder(study_folder) / "result.json"
+
+    def result(self, study_folder: Path) -> dict[str, Any] | None:
+        """The finished result, or ``None`` where there is none, a torn one, or one of other inputs."""
+        stored = read_json(self.path(study_folder))
+        if not isinstance(stored, dict) or stored.get("inputs_digest") != digest_of(self.inputs):
+            return None
+        return stored["result"] if stored.get("result_digest") == digest_of(stored.get("result")) else None
+
+
+def run_jobs(
+    jobs: Iterable[Job], study_folder: Path, cluster: Cluster, *, on_done: Callable[[Job, dict], None] | None = None,
+    cpus: float | None = None, gpus: float | None = None,
+) -> list[dict[str, Any]]:
+    """Runs the jobs that are not done, as Ray tasks, and returns all results in the order given.
+
+    A job that fails returns ``{"reason": "…"}``; a foreseen reason (a fold model may diverge) is stored like any
+    result. A full disk or a vanished folder is no outcome: it raises ``EnvironmentProblem`` and the job stays open.
+    """
+    import ray
+
+    jobs = list(jobs)
+    results = {index: job.result(study_folder) for index, job in enumerate(jobs)}
+    task = ray.remote(_run_and_store).options(
+        num_cpus=cluster.cpus_per_trial if cpus is None else cpus,
+        num_gpus=cluster.gpus_per_trial if gpus is None else gpus, max_retries=WORKER_RETRIES,
+    )
+    pending = {
+        task.remote(job.run, job.folder(study_folder), job.path(study_folder), job.inputs, job.arguments): index
+        for index, job in enumerate(jobs) if results[index] is None
+    }
+    while pending:
+        (finished,), _ = ray.wait(list(pending), num_returns=1)
+        index = pending.pop(finished)
+        try:
+            results[index] = ray.get(finished)
+        except ray.exceptions.WorkerCrashedError:
+            results[index] = {"reason": f"worker died {WORKER_RETRIES + 1} times"}
+        except ray.exceptions.OutOfMemoryError:
+            results[index] = {"reason": "oom: the machine's memory was full"}
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, OSError) else error
+            raise EnvironmentProblem(f"job {jobs[index].label}: {' '.join(str(cause).split())[-300:]}") from error
+        if on_done:
+            on_done(jobs[index], results[index])
+    return [results[index] for index in range(len(jobs))]
+
+
+def _run_and_store(
+    run: Callable[..., dict], folder: Path, path: Path, inputs: dict[str, Any], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Runs in a worker: the result is on disk before anyone hears of it.
+
+    An unforeseen error is told but not stored, so that the next launch tries again.
+    """
+    import ray
+
+    from trainables.trainable import FORESEEN, failure_reason
+
+    arguments = {k: ray.get(v) if isinstance(v, ray.ObjectRef) else v for k, v in arguments.items()}
+    try:
+        result = run(folder=folder, **arguments)
+    except Exception as error:
+        result = {"reason": failure_reason(error)}
+        if not result["reason"].startswith(FORESEEN):
+            return result
+    write_json(path, {"inputs": inputs, "inputs_digest": digest_of(inputs), "result": result,
+                      "result_digest": digest_of(result)})
+    return result

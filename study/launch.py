@@ -1,0 +1,177 @@
+"""The flow: prepare → search → freeze → reveal → report, each continuing where an earlier launch stopped."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from study.errors import EnvironmentProblem, UserError
+from study.spec import StudySpec
+
+if TYPE_CHECKING:
+    from study.jobs import Job
+    from study.ledger import Ledger, TrialRecord
+    from study.tracking import Projection
+
+STAGES = ("search", "freeze", "reveal")
+
+
+class Progress(Protocol):
+    """Who is told how a launch goes: ``study.console`` on a terminal, nobody from Python."""
+
+    def say(self, line: str) -> None: ...
+
+    def search_begins(self, ended: list[TrialRecord], total: int, epochs: dict[str, int]) -> Any: ...
+
+    def search_ends(self) -> None: ...
+
+    def job_done(self, job: Job, result: dict[str, Any]) -> None: ...
+
+    def trial_started(self, trial: TrialRecord) -> None: ...
+
+    def trial_progressed(self, trial: TrialRecord, rows: list[dict[str, Any]]) -> None: ...
+
+    def trial_ended(self, trial: TrialRecord) -> None: ...
+
+
+def open_study_folder(spec: StudySpec, folder: Path) -> StudySpec:
+    """Writes ``spec.toml`` for a new study, or checks that a known one is asked the same as before."""
+    path = folder / "spec.toml"
+    if path.exists():
+        known = StudySpec.load(path)
+        if changed := known.changes(spec):
+            raise UserError(
+                f"{folder}: this study was begun with another spec; differing: {', '.join(changed)}; "
+                "undo the change, or give the study another name"
+            )
+    from trainables.files import write_atomic
+
+    _writable(folder)
+    write_atomic(path, spec.to_toml())
+    return spec
+
+
+def prepare_data(spec: StudySpec, folder: Path, *, skip_bad: bool = False) -> None:
+    """Runs ``study.prepare`` as a process of its own, so that no anomaly was ever in this one's memory."""
+    data = spec.data.model_dump(exclude={"seeds"})
+    if data["path"]:
+        data["path"] = str(Path(data["path"]).expanduser().resolve())
+    request = {"data": data, "folder": str(folder.resolve()), "skip_bad": skip_bad}
+    done = subprocess.run(
+        [sys.executable, "-m", "study.prepare"], input=json.dumps(request), capture_output=True, text=True, check=False
+    )
+    try:
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, json.JSONDecodeError):
+        tail = " ".join(done.stderr.split())[-300:]
+        raise EnvironmentProblem(f"data: preparing ended with code {done.returncode}: {tail}") from None
+    if not answer["ok"]:
+        raise (UserError if answer["exit"] == 2 else EnvironmentProblem)(answer["error"])
+
+
+def load_views(spec: StudySpec, folder: Path) -> dict[int, Any]:
+    """The nominal side of every split, its files verified."""
+    from trainables.data import View
+
+    try:
+        return {split: View.load(folder / "view" / str(split), verify=True) for split in spec.data.splits}
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+class Tracker:
+    """Tells MLflow what happens, in its words. Everything it says can be said again."""
+
+    def __init__(self, projection: Projection, spec: StudySpec, folder: Path):
+        self.projection, self.spec, self.folder = projection, spec, folder
+
+    def begin(self, stamp: dict[str, Any], ledger: Ledger) -> None:
+        """The parent run, and all that earlier launches may have failed to say."""
+        views = [_manifest(self.folder, split) for split in self.spec.data.splits]
+        nominal = {**stamp, "data": {split: {"view": sides["view"]} for split, sides in stamp["data"].items()}}
+        self.projection.study_started(
+            spec=self.spec.to_table(), spec_text=self.spec.to_toml(), stamp=nominal, data=views
+        )
+        for trial in ledger.trials():
+            self.trial_started(trial)
+            path = self.folder / "trials" / trial.key / "metrics.jsonl"
+            if path.exists():
+                self.projection.trial_metrics(trial.key, _rows(path))
+            if trial.state != "running":
+                self.trial_ended(trial)
+
+    def trial_started(self, trial: TrialRecord) -> None:
+        self.projection.trial_started(trial.key, trial.params, {"seed": self.spec.data.seeds[0]})
+
+    def trial_progressed(self, trial: TrialRecord, rows: list[dict[str, Any]]) -> None:
+        self.projection.trial_metrics(trial.key, rows)
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        extra = {"ended_at": trial.ended_at, "train_seconds": trial.train_seconds}
+        self.projection.trial_ended(
+            trial.key, trial.state, trial.signals, trial.reason, {k: v for k, v in extra.items() if v is not None}
+        )
+
+    def selected(self, selection: dict[str, Any]) -> None:
+        for entry in selection["selections"]:
+            self.projection.trial_selected(f"{entry['method']}/{entry['split']}/{entry['trial']}")
+
+    def revealed(self, summary: dict[str, Any]) -> None:
+        for row in summary["rows"]:
+            if row["state"] == "completed" and row["scorer_auroc"] is not None:
+                self.projection.trial_revealed(f"{row['method']}/{row['split']}/{row['trial']}", gap_metrics(row))
+
+    def end(self, summary: dict[str, Any], artifacts: Iterable[Path], note: str) -> None:
+        self.projection.study_ended(summary=summary, artifacts=list(artifacts), note=note)
+
+
+def gap_metrics(row: dict[str, Any]) -> dict[str, float | None]:
+    """The numbers of a summary row under the names that MLflow's runs table shows."""
+    return {
+        "test/scorer_auroc": row["scorer_auroc"], "test/max_logit_auroc": row["scorers"].get("max_logit"),
+        "test/closed_set_accuracy": row["closed_set_accuracy"], "test/aupr_anomaly": row["aupr_anomaly"],
+        "test/fpr_at_95_tpr": row["fpr_at_95_tpr"], "test/equal_error_rate": row["equal_error_rate"],
+        "oracle/detector_auroc": row["oracle_detector_auroc"], "oracle/linear_auroc": row["linear_oracle_auroc"],
+        "oracle/representation_auroc": row["oracle_representation_auroc"], "gap/extraction": row["extraction_gap"],
+        "gap/extraction_max_logit": row["extraction_gap_max_logit"], "gap/representation": row["representation_gap"],
+    }
+
+
+def write_outputs(spec: StudySpec, folder: Path, summary: dict[str, Any]) -> list[Path]:
+    """The HTML report and its figures; returns all files of ``report/``."""
+    from analysis.report import write_report
+    from trainables.files import read_json
+
+    write_report(
+        folder / "report", summary, selection=read_json(folder / "selection.json"), spec=spec.to_table(),
+        stamp=read_json(folder / "stamp.json"),
+    )
+    return sorted(path for path in (folder / "report").iterdir() if not path.name.startswith("."))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # the torn last line of a killed worker: that epoch is trained again
+    return rows
+
+
+def _manifest(folder: Path, split: int) -> dict[str, Any]:
+    return json.loads((folder / "view" / str(split) / "manifest.json").read_text(encoding="utf-8"))
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise EnvironmentProblem(f"{folder}: cannot be written ({error.strerror}); use --root for another place") from None

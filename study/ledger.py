@@ -1,0 +1,235 @@
+"""The ledger: an Optuna storage that is the record of every trial, and the lock that lets one launch write it.
+
+One Optuna study per (method, split), named ``method/split``. Nothing about a study's trials is remembered anywhere
+else: whoever opens the ledger after a crash knows what was asked, what ended and how. Any Optuna tool can open it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.errors import EnvironmentProblem, UserError
+from study.spec import StudySpec
+from trainables.files import derive_seed
+
+if TYPE_CHECKING:
+    import optuna
+
+STATES = {"COMPLETE": "completed", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting"}
+#: SQLite waits this long for another process's lock before it gives up (FAULTS.md 9 asks for more than 10).
+LOCK_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the ledger knows it."""
+
+    method: str
+    split: int
+    number: int
+    state: str
+    params: dict[str, Any]
+    signals: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    train_seconds: float | None = None
+    ended_at: float | None = None  # Unix seconds
+
+    @property
+    def key(self) -> str:
+        """``method/split/number``: the trial's name in files, MLflow and on the screen."""
+        return f"{self.method}/{self.split}/{self.number}"
+
+
+class Ledger:
+    """Ask, tell and list the trials of one study."""
+
+    def __init__(self, spec: StudySpec, folder: Path, *, storage: optuna.storages.BaseStorage | None = None):
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.spec = spec
+        self.prefix = f"{spec.name}/" if spec.resources.ledger else ""
+        self._studies: dict[tuple[str, int], optuna.Study] = {}
+        if storage is not None:
+            self.storage, self.url = storage, ""
+            return
+        self.url = spec.resources.ledger or f"sqlite:///{folder.resolve()}/ledger.db"
+        sqlite = self.url.startswith("sqlite")
+        arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
+        try:
+            self.storage = optuna.storages.RDBStorage(self.url, engine_kwargs=arguments)
+        except (SQLAlchemyError, ImportError, RuntimeError) as error:
+            raise EnvironmentProblem(f"ledger {_without_password(self.url)} cannot be opened: {error}") from None
+
+    def names(self) -> list[tuple[str, int]]:
+        """Every (method, split) of the spec, in its order."""
+        return [(method, split) for split in self.spec.data.splits for method in self.spec.methods]
+
+    def study(self, method: str, split: int) -> optuna.Study:
+        """The Optuna study of one (method, split), created on first use with the default configuration waiting."""
+        import optuna
+
+        from analysis.signals import get_signal
+
+        if (method, split) not in self._studies:
+            direction = get_signal(self.spec.selection.signal).direction
+            study = optuna.create_study(
+                study_name=f"{self.prefix}{method}/{split}", storage=self.storage, load_if_exists=True,
+                direction=direction, sampler=optuna.samplers.RandomSampler(seed=0), pruner=self._pruner(),
+            )
+            if not study.get_trials(deepcopy=False):
+                space = self.spec.space(method)
+                searched = space.searched()
+                study.enqueue_trial({k: v for k, v in space.default().items() if k in searched})
+            self._studies[method, split] = study
+        return self._studies[method, split]
+
+    def ask(self, method: str, split: int) -> optuna.Trial:
+        """A new trial; the sampler is seeded by (study seed, trial number), so it depends on history alone."""
+        study = self.study(method, split)
+        past = study.get_trials(deepcopy=False)
+        number = sum(trial.state.name != "WAITING" for trial in past)
+        study.sampler = self._sampler(derive_seed("sampler", self.spec.data.seeds[0], method, split, number) % 2**32)
+        return study.ask(distributions(self.spec.space(method)))
+
+    def unfinished(self, method: str, split: int) -> list[optuna.Trial]:
+        """Trials that were running when an earlier launch died; they go first, under their old numbers."""
+        import optuna
+
+        study = self.study(method, split)
+        running = [t for t in study.get_trials(deepcopy=False) if t.state.name == "RUNNING"]
+        return [optuna.Trial(study, trial._trial_id) for trial in running]
+
+    def asked(self, method: str, split: int) -> int:
+        """How many trials of the budget are used, running ones included."""
+        return sum(t.state.name != "WAITING" for t in self.study(method, split).get_trials(deepcopy=False))
+
+    def tell(self, method: str, split: int, trial: optuna.Trial, outcome: dict[str, Any]) -> TrialRecord:
+        """Records how a trial ended; telling an ended trial again changes nothing.
+
+        ``outcome`` is what the trial reported: ``{"signals": {...}, "train_seconds": s}`` or ``{"reason": "..."}``,
+        with ``"pruned": True`` where the pruner stopped it.
+        """
+        from optuna.trial import TrialState
+
+        state = TrialState.FAIL if outcome.get("reason") else TrialState.COMPLETE
+        state = TrialState.PRUNED if outcome.get("pruned") else state
+        kept = {key: outcome[key] for key in ("signals", "reason", "train_seconds") if outcome.get(key) is not None}
+        trial.set_user_attr("outcome", kept)
+        value = outcome["signals"][self.spec.selection.signal] if state is TrialState.COMPLETE else None
+        frozen = trial.study.tell(trial, value, state=state, skip_if_finished=True)
+        return self.record(method, split, frozen)
+
+    def record(self, method: str, split: int, trial: optuna.trial.FrozenTrial | optuna.Trial) -> TrialRecord:
+        """A trial in this project's words."""
+        outcome = trial.user_attrs.get("outcome", {})
+        state = getattr(trial, "state", None)
+        ended = getattr(trial, "datetime_complete", None)
+        return TrialRecord(
+            method=method, split=split, number=trial.number, state=STATES[state.name] if state else "running",
+            params={**self.spec.space(method).fixed(), **trial.params}, signals=outcome.get("signals", {}),
+            reason=outcome.get("reason"), train_seconds=outcome.get("train_seconds"),
+            ended_at=ended.timestamp() if ended else None,
+        )
+
+    def trials(self, method: str | None = None, split: int | None = None) -> list[TrialRecord]:
+        """Every trial asked so far, ordered by split, method and number."""
+        return [
+            self.record(*name, trial)
+            for name in self.names() if method in (None, name[0]) and split in (None, name[1])
+            for trial in self.study(*name).get_trials(deepcopy=False) if trial.state.name != "WAITING"
+        ]
+
+    def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """Every setting explicit: Optuna's defaults change between major versions."""
+        from optuna import samplers
+
+        startup = max(4, self.spec.search.trials // 4)
+        match self.spec.search.sampler:
+            case "random":
+                return samplers.RandomSampler(seed=seed)
+            case "gp":
+                return samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=False)
+            case "cmaes":
+                return samplers.CmaEsSampler(seed=seed, n_startup_trials=startup)
+            case _:
+                return samplers.TPESampler(
+                    seed=seed, n_startup_trials=startup, n_ei_candidates=24, multivariate=True, group=False,
+                    constant_liar=True,
+                )
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        from optuna import pruners
+
+        match self.spec.search.pruner:
+            case "successive_halving":
+                return pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2, min_early_stopping_rate=0)
+            case "median":
+                return pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2, interval_steps=1)
+            case _:
+                return pruners.NopPruner()
+
+
+def distributions(space) -> dict[str, optuna.distributions.BaseDistribution]:
+    """The Optuna distributions of the searched parameters of a ``search_spaces`` space."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    from search_spaces.base import Choice, Float, Int
+
+    made = {}
+    for name, parameter in space.searched().items():
+        match parameter:
+            case Float():
+                made[name] = FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+            case Int():
+                made[name] = IntDistribution(parameter.low, parameter.high, log=parameter.log)
+            case Choice():
+                made[name] = CategoricalDistribution(parameter.options)
+    return made
+
+
+@contextmanager
+def launch_lock(folder: Path) -> Iterator[None]:
+    """Only one process at a time may drive a study.
+
+    The kernel releases the lock when its holder dies, so none is ever stale. Raises ``UserError`` naming the holder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = _holder(file.read())
+            raise UserError(f"{folder}: this study is being driven by {holder}; wait for it or stop it") from None
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        file.flush()
+        yield
+
+
+def _holder(text: str) -> str:
+    try:
+        held = json.loads(text)
+        return f"process {held['pid']} on {held['host']}"
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return "another process"
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "(unreadable URL)"

@@ -1,0 +1,290 @@
+"""Reveal: the first moment at which anomalies are looked at, and only under a frozen selection.
+
+Every completed trial is embedded on the vault's images; scorers, the frozen rule and the oracles are measured on the
+same test images. All of it is jobs: resumable one by one, identical when run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.errors import UserError
+from study.folds import cached_features, features_of
+from study.jobs import Job, run_jobs
+from study.ledger import Ledger, TrialRecord
+from study.runtime import Cluster
+from study.search import shared_settings
+from study.selection import scorers_in_use, selection_digest
+from study.vault import Vault
+from trainables.files import derive_seed, read_json, write_json
+
+FOREST_SEED = 0
+
+
+def reveal(
+    ledger: Ledger, folder: Path, cluster: Cluster, *, views: dict[int, Any],
+    on_job: Callable[[Job, dict], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Measures every completed trial and retrained seed; returns their rows (empty where there are no anomalies).
+
+    Raises ``UserError`` without a frozen selection whose digest verifies.
+    """
+    import ray
+
+    selection = frozen_selection(folder)
+    vaults = {split: Vault.load(folder / "vault" / str(split)) for split in ledger.spec.data.splits}
+    if not any(vault.has_anomalies for vault in vaults.values()):
+        return []
+    log_reveal(folder, ledger.spec.name, selection["digest"], sorted(v.digest for v in vaults.values()))
+    references = {split: ray.put(view) for split, view in views.items()}
+    entries = [e for e in selection["selections"] if vaults[e["split"]].has_anomalies]
+    plans = [_Reveal(ledger, folder, cluster, e, references[e["split"]], vaults[e["split"]]) for e in entries]
+    run_jobs([p.representation_job() for p in plans], folder, cluster, on_done=on_job)
+    run_jobs([job for p in plans for job in p.retrain_jobs()], folder, cluster, on_done=on_job)
+    jobs = [job for p in plans for job in p.reveal_jobs()]
+    return run_jobs(jobs, folder, cluster, on_done=on_job)
+
+
+def frozen_selection(folder: Path) -> dict[str, Any]:
+    """``selection.json`` with its digest verified."""
+    selection = read_json(folder / "selection.json")
+    if selection is None:
+        raise UserError(f"{folder}: nothing is frozen yet, and anomalies stay sealed until then; run `freeze` first")
+    if selection.get("digest") != selection_digest(selection):
+        raise UserError(f"{folder}/selection.json was changed after it was frozen (its digest differs); freeze again")
+    return selection
+
+
+def log_reveal(folder: Path, study: str, digest: str, vaults: list[str]) -> None:
+    """Appends to ``runs/reveals.jsonl`` and to the study's own list, once for every selection that is revealed."""
+    seen = read_json(folder / "reveal" / "selections.json") or []
+    if digest in seen:
+        return
+    line = {"study": study, "selection": digest, "vaults": vaults, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    with open(folder.parent / "reveals.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    write_json(folder / "reveal" / "selections.json", [*seen, digest])
+
+
+def prior_reveals(folder: Path, digest: str, vaults: list[str]) -> int:
+    """How many other selections had opened one of these vaults before this one did, in any study of this root."""
+    path = folder.parent / "reveals.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    others = set()
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the torn last line of a killed process: that reveal logs itself again
+        if entry["selection"] == digest:
+            break
+        if set(entry["vaults"]) & set(vaults):
+            others.add(entry["selection"])
+    return len(others)
+
+
+def contaminated(folder: Path) -> bool:
+    """Whether trials were selected again after a reveal of this study: later choices may know the answer."""
+    return len(read_json(folder / "reveal" / "selections.json") or []) > 1
+
+
+class _Reveal:
+    """The jobs of one (method, split)."""
+
+    def __init__(self, ledger: Ledger, folder: Path, cluster: Cluster, entry: dict, view, vault: Vault):
+        from trainables.methods import get_method
+        from trainables.trainable import train_settings
+
+        self.spec, self.folder, self.entry, self.view, self.vault = ledger.spec, folder, entry, view, vault
+        self.method, self.split = entry["method"], entry["split"]
+        self.trials = [t for t in ledger.trials(self.method, self.split) if t.state == "completed"]
+        self.selected = next(t for t in self.trials if t.number == entry["trial"])
+        self.settings = train_settings(shared_settings(self.spec, folder, cluster), self.method)
+        self.training = self.spec.training.for_method(self.method)
+        self.scorers = scorers_in_use(self.spec, get_method(self.method).own_scorers)
+
+    def representation_job(self) -> Job:
+        """The selected configuration trained on all classes."""
+        seed = derive_seed("representation", self.spec.data.seeds[0], self.method, self.split, self.selected.number)
+        plain = {"method": self.method, "params": self.selected.params, "seed": seed}
+        return Job(
+            kind="representation", run=train_representation, label=f"oracle representation of {self.method}/{self.split}",
+            inputs={**plain, "training": self.training, "vault": self.vault.digest, "view": self._view_digest()},
+            arguments={**plain, "view": self.view, "vault_folder": self._vault_folder(), "settings": self.settings},
+        )
+
+    def retrain_jobs(self) -> list[Job]:
+        """The frozen configuration for every seed but the first, on nominal images as the trial was."""
+        return [self._retrain_job(seed) for seed in self.spec.data.seeds[1:]]
+
+    def reveal_jobs(self) -> list[Job]:
+        """One for every completed trial, then one for every retrained seed."""
+        from trainables.trainable import trial_folder
+
+        jobs = [
+            self._job(trial, trial_folder(self.folder, trial.method, trial.split, trial.number), seed=None)
+            for trial in self.trials
+        ]
+        for seed in self.spec.data.seeds[1:]:
+            job = self._retrain_job(seed)
+            if "weights_sha256" in (job.result(self.folder) or {}):
+                jobs.append(self._job(self.selected, job.folder(self.folder) / "model", seed=seed))
+        return jobs
+
+    def _retrain_job(self, seed: int) -> Job:
+        derived = derive_seed("trial", seed, self.method, self.split, self.selected.number)
+        plain = {"method": self.method, "params": self.selected.params, "seed": derived}
+        return Job(
+            kind="retrain", run=retrain, label=f"seed {seed} of {self.selected.key}",
+            inputs={**plain, "training": self.training, "view": self._view_digest()},
+            arguments={**plain, "view": self.view, "settings": self.settings},
+        )
+
+    def _job(self, trial: TrialRecord, model_folder: Path, *, seed: int | None) -> Job:
+        name = f"{trial.number}" if seed is None else f"{trial.number}-{seed}"
+        target = self.folder / "reveal" / self.method / str(self.split) / f"{name}.json"
+        representation = self.representation_job()
+        found = representation.result(self.folder) or {}
+        rule = {key: self.entry[key] for key in ("scorer", "members", "parameters", "settled")}
+        plain = {"method": self.method, "params": trial.params, "rule": rule, "scorers": self.scorers}
+        weights = (read_json(model_folder / "result.json") or {}).get("weights_sha256")
+        return Job(
+            kind="reveal", run=reveal_trial, label=f"reveal of {trial.key}" + (f" seed {seed}" if seed else ""),
+            inputs={**plain, "trial": trial.number, "seed": self.spec.data.seeds[0] if seed is None else seed,
+                    "split": self.split, "weights": weights, "vault": self.vault.digest,
+                    "view": self._view_digest(), "representation": found.get("weights_sha256")},
+            arguments={
+                **plain, "view": self.view, "vault_folder": self._vault_folder(), "settings": self.settings,
+                "model_folder": model_folder.resolve(), "scores_path": target.with_suffix(".safetensors"),
+                "representation": representation.folder(self.folder) if "auroc" in found else None,
+            },
+            result_path=target,
+        )
+
+    def _view_digest(self) -> str:
+        return read_json(self.folder / "view" / str(self.split) / "manifest.json")["digest"]
+
+    def _vault_folder(self) -> Path:
+        return (self.folder / "vault" / str(self.split)).resolve()
+
+
+def train_representation(
+    *, folder: Path, view, vault_folder: Path, method: str, params: dict, seed: int, settings
+) -> dict[str, Any]:
+    """Job: trains on all classes, nominal and anomalous, and measures a forest on that network's z.
+
+    Leaves the forest's test scores in ``scores.safetensors``.
+    """
+    from safetensors.numpy import save
+
+    from analysis.metrics import auroc
+    from trainables.files import write_atomic
+    from trainables.fit import fit, load_model
+
+    vault = Vault.load(vault_folder)
+    nominal = len(view.classes)
+    everything = view.with_classes(vault.train.images, vault.train.labels, vault.anomaly_classes)
+    everything = dataclasses.replace(
+        everything,
+        validation_images=np.concatenate([view.validation_images, vault.validation.images]),
+        validation_labels=np.concatenate([view.validation_labels, vault.validation.labels + nominal]),
+    )
+    fitted = fit(method=method, view=everything, params=params, settings=settings, seed=seed, folder=folder / "model")
+    model = load_model(
+        folder / "model", view_shape=view.image_shape, num_classes=len(everything.classes), method=method,
+        network=settings.network, params=params,
+    )
+    embed = _embedder(model, method, everything, settings)
+    z = embed(everything.validation_images)["z"]
+    is_anomaly = everything.validation_labels >= nominal
+    test, test_is_anomaly = _test_set(vault)
+    score = _forest(z, is_anomaly, settings).anomaly_score(embed(test)["z"])
+    write_atomic(folder / "scores.safetensors", save({"oracle_representation": score}))
+    return {"auroc": auroc(score, test_is_anomaly), "val_accuracy": fitted["signals"]["val_accuracy"],
+            "train_seconds": fitted["train_seconds"], "weights_sha256": fitted["weights_sha256"]}
+
+
+def retrain(*, folder: Path, view, method: str, params: dict, seed: int, settings) -> dict[str, Any]:
+    """Job: trains the frozen configuration with another seed, as a trial is trained."""
+    from trainables.fit import fit
+
+    return fit(method=method, view=view, params=params, settings=settings, seed=seed, folder=folder / "model")
+
+
+def reveal_trial(
+    *, folder: Path, model_folder: Path, view, vault_folder: Path, method: str, params: dict, settings,
+    rule: dict[str, Any], scorers: list[str], representation: Path | None, scores_path: Path,
+) -> dict[str, Any]:
+    """Job: every number of one trial's summary row. Leaves per-image scores and the vault's features beside it."""
+    from safetensors.numpy import load_file, save
+
+    from analysis.fusion import FrozenRule
+    from analysis.gaps import evaluate_scores
+    from analysis.oracles import linear_oracle
+    from analysis.scorers import fit_scorers, score_all
+    from trainables.files import write_atomic
+    from trainables.fit import load_model, read_features
+    from trainables.methods import get_method
+
+    own, vault, cached = get_method(method).own_scorers, Vault.load(vault_folder), read_features(model_folder)
+    model = load_model(model_folder, view_shape=view.image_shape, num_classes=len(view.classes), method=method,
+                       network=settings.network, params=params)
+    embed = _embedder(model, method, view, settings)
+    images, is_anomaly = _test_set(vault)
+    embedded, learned_from = embed(images), embed(vault.validation.images)
+    test = features_of(embedded, own)
+    train = cached_features(cached, "train", own, view.train_labels)
+    validation = cached_features(cached, "validation", own, view.validation_labels)
+
+    fitted = fit_scorers(scorers, train, parameters=rule["settled"], own=own)
+    scores = score_all(fitted, test)
+    frozen = FrozenRule(rule["scorer"], rule["members"], rule["parameters"], own=own)
+    frozen_score = frozen.fit_scores(score_all(fitted, validation)).fuse_scores(scores)
+
+    z = np.concatenate([validation.z, learned_from["z"]])
+    z_is_anomaly = np.r_[np.zeros(len(validation.z), bool), np.ones(len(learned_from["z"]), bool)]
+    forest = _forest(z, z_is_anomaly, settings).anomaly_score(test.z)
+    linear = linear_oracle(seed=FOREST_SEED).fit(z, z_is_anomaly).anomaly_score(test.z)
+    upper = load_file(representation / "scores.safetensors")["oracle_representation"] if representation else None
+    correct = np.zeros(len(is_anomaly), bool)
+    correct[~is_anomaly] = test.logits[~is_anomaly].argmax(1) == vault.test_nominal.labels
+    row = evaluate_scores(
+        is_anomaly=is_anomaly, scorers=scores, frozen=frozen_score, oracle_detector=forest, linear_oracle=linear,
+        oracle_representation=upper, correct=correct,
+    )
+    arrays = {f"score/{name}": value for name, value in {**scores, "frozen_rule": frozen_score}.items()}
+    arrays |= {"score/oracle_detector": forest, "score/linear_oracle": linear}
+    arrays |= {f"test/{name}": np.ascontiguousarray(value) for name, value in embedded.items()}
+    arrays |= {f"validation_anomaly/{name}": np.ascontiguousarray(value) for name, value in learned_from.items()}
+    write_atomic(scores_path, save(arrays))
+    return row
+
+
+def _test_set(vault: Vault) -> tuple[np.ndarray, np.ndarray]:
+    """All test images (nominal first) and which of them are anomalies."""
+    images = np.concatenate([vault.test_nominal.images, vault.test_anomaly.images])
+    is_anomaly = np.r_[np.zeros(len(vault.test_nominal.labels), bool), np.ones(len(vault.test_anomaly.labels), bool)]
+    return images, is_anomaly
+
+
+def _embedder(model, method: str, view, settings) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    from trainables.fit import embed_images, pick_device
+
+    device = pick_device(settings)
+    return lambda images: embed_images(model, method, images, view, device=device)
+
+
+def _forest(z: np.ndarray, is_anomaly: np.ndarray, settings):
+    from analysis.oracles import forest_oracle
+
+    return forest_oracle(seed=FOREST_SEED, n_jobs=settings.threads).fit(z, is_anomaly)

@@ -1,0 +1,159 @@
+"""One launch: the stages in order, under the study's lock, with a cluster, a ledger and MLflow."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from study.errors import Interrupted, UserError
+from study.launch import Progress, Tracker, load_views, open_study_folder, prepare_data, write_outputs
+from study.runtime import Cluster, ray_cluster
+
+if TYPE_CHECKING:
+    from study.api import Study
+    from study.ledger import Ledger
+
+
+class Silent:
+    """A ``Progress`` that tells nobody."""
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: None
+
+
+def run(
+    study: Study, *, stages: tuple[str, ...], stop_after: str | None = None, offline: bool = False,
+    skip_bad: bool = False, progress: Progress | None = None,
+) -> None:
+    """Runs ``stages`` of a study up to ``stop_after``. ``Ctrl-C`` raises ``Interrupted``; nothing is lost."""
+    from study.tracking import Projection, check_server, tracking_uri
+
+    if stop_after not in (None, "search", "freeze"):
+        raise UserError(f"--stop-after {stop_after}: must be search or freeze")
+    progress = progress or Silent()
+    if "search" not in stages:
+        study._known()
+    if not offline:
+        check_server(tracking_uri(study.folder.parent))
+    with study.locked(), _interruptible():
+        open_study_folder(study.spec, study.folder)
+        prepare_data(study.spec, study.folder, skip_bad=skip_bad)
+        projection = Projection(root=study.folder.parent, study=study.spec.name, offline=offline)
+        try:
+            with ray_cluster(study.spec.resources) as cluster:
+                _Launch(study, cluster, Tracker(projection, study.spec, study.folder), progress).stages(
+                    stages, stop_after
+                )
+        finally:
+            projection.close()
+            for line in projection.problems:
+                progress.say(line)
+
+
+class _Launch:
+    def __init__(self, study: Study, cluster: Cluster, tracker: Tracker, progress: Progress):
+        from study.ledger import Ledger
+        from study.stamp import stamp
+        from trainables.files import read_json, write_json
+
+        self.spec, self.folder, self.cluster = study.spec, study.folder, cluster
+        self.tracker, self.progress = tracker, progress
+        self.views = load_views(self.spec, self.folder)
+        self.ledger: Ledger = Ledger(self.spec, self.folder)
+        made = stamp(self.folder, spec=self.spec)
+        # The first launch's stamp is the study's; later ones are kept beside it, since versions may have moved.
+        known = read_json(self.folder / "stamp.json")
+        resumed = [*known.get("resumed", []), made] if known else []
+        write_json(self.folder / "stamp.json", {**(known or made), "resumed": resumed} if known else made)
+        self.tracker.begin(known or made, self.ledger)
+        if self.spec.resources.gpus_per_trial and not cluster.gpus:
+            self.progress.say("no GPU in this cluster: trials run on CPUs")
+
+    def stages(self, stages: tuple[str, ...], stop_after: str | None) -> None:
+        if "search" in stages:
+            self.search()
+            if stop_after == "search":
+                return
+        if "freeze" in stages:
+            self.freeze()
+            if stop_after == "freeze":
+                return
+        if "reveal" in stages:
+            self.reveal()
+
+    def search(self) -> None:
+        from study.search import run_search
+
+        ended = [t for t in self.ledger.trials() if t.state != "running"]
+        total = self.spec.search.trials * len(self.ledger.names())
+        epochs = {method: self.spec.training.for_method(method)["epochs"] for method in self.spec.methods}
+        self.progress.search_begins(ended, total, epochs)
+        try:
+            run_search(
+                self.ledger, self.folder, self.cluster, views=self.views, observers=[self.tracker, self.progress]
+            )
+        finally:
+            self.progress.search_ends()
+
+    def freeze(self) -> None:
+        from study.selection import freeze
+
+        selection = freeze(self.ledger, self.folder, self.cluster, views=self.views, on_job=self.progress.job_done)
+        if not selection["selections"]:
+            raise UserError(f"{self.folder}: no trial completed, so there is nothing to select; `oraclegap status` "
+                            "lists the reasons")
+        self.tracker.selected(selection)
+        for entry in selection["selections"]:
+            self.progress.say(
+                f"frozen: {entry['method']}/{entry['split']} trial {entry['trial']} "
+                f"({self.spec.selection.signal} {entry['signals'][self.spec.selection.signal]:.4f}), scorer rule "
+                f"{entry['scorer']} = {', '.join(entry['members'])}"
+            )
+
+    def reveal(self) -> None:
+        from study.reveal import reveal
+
+        rows = reveal(self.ledger, self.folder, self.cluster, views=self.views, on_job=self.progress.job_done)
+        if not rows:
+            self.progress.say("no anomalies in this study: nothing to reveal; `oraclegap export` works")
+        summary = self.report()
+        self.tracker.revealed(summary)
+
+    def report(self) -> dict[str, Any]:
+        from analysis.table import render_table
+        from study.summary import summarise
+
+        summary = summarise(self.ledger, self.folder)
+        files = write_outputs(self.spec, self.folder, summary)
+        note = "```\n" + render_table(summary, width=100, color=False) + "\n```"
+        self.tracker.end(summary, files, note)
+        return summary
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the launch in order; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = []
+
+    def stop(number: int, frame: Any) -> None:
+        if pressed:
+            import os
+
+            os._exit(130)  # the watchdog of study.runtime ends what is left
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; every finished epoch is saved, launch again to continue") from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

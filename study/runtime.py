@@ -1,0 +1,108 @@
+"""Ray, started quietly, and gone when its driver is.
+
+A driver that is killed cannot stop the processes it started, so a shell waits on a pipe from it: when the pipe closes
+unannounced, the shell ends exactly those processes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from study.errors import EnvironmentProblem
+from study.spec import ResourcesSpec
+
+#: Set before Ray is imported: no usage reports, no per-trial log files, no second progress table.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the study may use."""
+
+    cpus: float
+    gpus: float
+    cpus_per_trial: float
+    gpus_per_trial: float
+
+    def concurrency(self, wanted: int) -> int:
+        """Trials at a time: as many as fit, or ``wanted`` where that is fewer."""
+        fit = int(self.cpus // self.cpus_per_trial)
+        if self.gpus_per_trial:
+            fit = min(fit, int(1 / self.gpus_per_trial + 1e-9) * int(self.gpus))
+        return min(fit, wanted) if wanted else fit
+
+
+@contextmanager
+def ray_cluster(resources: ResourcesSpec) -> Iterator[Cluster]:
+    """Connects to the cluster of ``address``, or starts a local one that ends with this process."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    mine = not ray.is_initialized()
+    watchdog = None
+    if mine:
+        watchdog = _connect(ray, resources.address)
+    try:
+        yield _cluster(ray.cluster_resources(), resources)
+    finally:
+        if mine:
+            ray.shutdown()
+        if watchdog is not None:
+            watchdog.communicate(b"done\n", timeout=10)
+
+
+def _connect(ray, address: str) -> subprocess.Popen | None:
+    options = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if address not in ("auto", "local"):
+        try:
+            ray.init(address=address, **options)
+        except Exception as error:  # Ray raises ConnectionError, ValueError or RuntimeError for the same thing
+            raise EnvironmentProblem(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
+        return None
+    if address == "auto":
+        try:
+            ray.init(address="auto", **options)
+            return None
+        except ConnectionError:
+            pass  # none is running: start one
+    ray.init(address="local", include_dashboard=False, **options)
+    node = ray._private.worker._global_node
+    started = [info.process.pid for kind in node.all_processes.values() for info in kind]
+    return _start_watchdog(started)
+
+
+def _start_watchdog(pids: list[int]) -> subprocess.Popen:
+    listed = " ".join(map(str, pids))
+    script = f"read word; [ \"$word\" = done ] && exit 0; sleep 1; kill -TERM {listed} 2>/dev/null; sleep 3; " \
+             f"kill -KILL {listed} 2>/dev/null"
+    # A session of its own: Ctrl-C in the terminal must not end the one who cleans up.
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _cluster(available: dict[str, float], resources: ResourcesSpec) -> Cluster:
+    cpus, gpus = available.get("CPU", 0.0), available.get("GPU", 0.0)
+    if resources.cpus_per_trial > cpus:
+        raise EnvironmentProblem(
+            f"resources.cpus_per_trial = {resources.cpus_per_trial:g}, but the cluster has {cpus:g} CPUs; lower it"
+        )
+    gpus_per_trial = resources.gpus_per_trial if gpus else 0.0
+    return Cluster(cpus, gpus, resources.cpus_per_trial, gpus_per_trial)

@@ -1,0 +1,198 @@
+"""The search: Ray Tune runs what the ledger asks for, and the ledger is told how it ended.
+
+Tune's own state is never read back. A launch after a crash makes a new ``Tuner`` over the same ledger, which hands out
+the unfinished trials first.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from study.ledger import Ledger, TrialRecord
+from study.runtime import Cluster
+from study.spec import StudySpec
+
+#: A worker that dies is started again this often; its trial continues from its own last checkpoint.
+WORKER_RETRIES = 2
+
+
+class Observer(Protocol):
+    """Who wants to know how the search goes: the console and MLflow. Told after the ledger, never before it."""
+
+    def trial_started(self, trial: TrialRecord) -> None: ...
+
+    def trial_progressed(self, trial: TrialRecord, rows: list[dict[str, Any]]) -> None: ...
+
+    def trial_ended(self, trial: TrialRecord) -> None: ...
+
+
+class LedgerSearch(Searcher):
+    """Asks and tells one Optuna study per (method, split); the one with the fewest trials goes next."""
+
+    def __init__(self, ledger: Ledger, observers: list[Observer]):
+        super().__init__(metric="objective", mode="max")
+        self.ledger, self.observers = ledger, observers
+        self.budget = ledger.spec.search.trials
+        self.asked = {name: ledger.asked(*name) for name in ledger.names()}
+        self.unfinished = [(name, trial) for name in ledger.names() for trial in ledger.unfinished(*name)]
+        self.live: dict[str, tuple[tuple[str, int], Any]] = {}
+        self.errors: dict[str, str] = {}
+        self.prunable = prunable_methods(ledger.spec)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next configuration, or ``FINISHED`` once the budget is used."""
+        if self.unfinished:
+            name, trial = self.unfinished.pop(0)
+        else:
+            name = min(self.asked, key=self.asked.get)
+            if self.asked[name] >= self.budget:
+                return Searcher.FINISHED
+            trial = self.ledger.ask(*name)
+            self.asked[name] += 1
+        self.live[trial_id] = (name, trial)
+        record = self.ledger.record(*name, trial)
+        for observer in self.observers:
+            observer.trial_started(record)
+        return {"method": name[0], "split": name[1], "number": trial.number, "params": record.params,
+                "prunable": name[0] in self.prunable}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Passes the new epochs on; the scheduler has already judged them."""
+        if trial_id in self.live and result.get("rows"):
+            name, trial = self.live[trial_id]
+            record = self.ledger.record(*name, trial)
+            for observer in self.observers:
+                observer.trial_progressed(record, result["rows"])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tells the ledger, then everyone else. A trial that the pruner stopped was told already."""
+        if trial_id not in self.live:
+            return
+        result = result or {}
+        if result.get("rows") and result.get("outcome"):
+            self.on_trial_result(trial_id, result)
+        lost = {"reason": f"worker died {WORKER_RETRIES + 1} times: {self.errors.pop(trial_id, 'no message')}"}
+        self.end(trial_id, lost if error or not result.get("outcome") else result["outcome"][0])
+
+    def end(self, trial_id: str, outcome: dict[str, Any]) -> None:
+        """Records the outcome of a live trial."""
+        name, trial = self.live.pop(trial_id)
+        record = self.ledger.tell(*name, trial, outcome)
+        for observer in self.observers:
+            observer.trial_ended(record)
+
+    def __getstate__(self) -> dict:
+        """Nothing: Tune pickles its searcher, and a ledger's URL may hold a password."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is the state."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class ErrorNotes(tune.Callback):
+    """Keeps the last error of a Tune trial, since a searcher is told only that there was one."""
+
+    def __init__(self, search: LedgerSearch):
+        self.search = search
+
+    def on_trial_recover(self, iteration: int, trials: list, trial, **info: Any) -> None:
+        """A worker is about to be started again."""
+        self._note(trial)
+
+    def on_trial_error(self, iteration: int, trials: list, trial, **info: Any) -> None:
+        """Its last retry failed too."""
+        self._note(trial)
+
+    def _note(self, trial) -> None:
+        error = trial.get_error()
+        cause = getattr(error, "cause", None) or error
+        self.search.errors[trial.trial_id] = f"{type(cause).__name__}: {' '.join(str(cause).split())[-300:]}"
+
+    def __getstate__(self) -> dict:
+        return {}
+
+
+class LedgerScheduler(FIFOScheduler):
+    """Reports every epoch to Optuna and stops a trial when its pruner says so."""
+
+    def __init__(self, search: LedgerSearch):
+        super().__init__()
+        self.search = search
+
+    def on_trial_result(self, tune_controller, trial, result: dict[str, Any]) -> str:
+        """Each epoch is told once; Optuna keeps the first value of a step, which a resumed trial repeats exactly."""
+        if trial.trial_id not in self.search.live or not trial.config["prunable"] or result.get("done"):
+            return TrialScheduler.CONTINUE
+        _, optuna_trial = self.search.live[trial.trial_id]
+        signal = self.search.ledger.spec.selection.signal
+        for row in result["rows"]:
+            optuna_trial.report(row[signal], row["epoch"])
+        if not result["rows"] or not optuna_trial.should_prune():
+            return TrialScheduler.CONTINUE
+        # Rows first: the pruned trial's last epoch belongs to its curve.
+        self.search.on_trial_result(trial.trial_id, result)
+        self.search.end(trial.trial_id, {"pruned": True, "reason": None})
+        return TrialScheduler.STOP
+
+    def __getstate__(self) -> dict:
+        return {}
+
+
+def prunable_methods(spec: StudySpec) -> set[str]:
+    """Methods that the pruner may stop early: only those whose record says that an early epoch is a fair judge."""
+    from trainables.methods import get_method
+
+    if spec.search.pruner == "none":
+        return set()
+    return {name for name in spec.methods if get_method(name).info.pruning_safe}
+
+
+def shared_settings(spec: StudySpec, folder: Path, cluster: Cluster) -> dict[str, Any]:
+    """The plain values that every trial and fold job has in common."""
+    return {
+        "folder": str(folder.resolve()), "seed": spec.data.seeds[0],
+        "training": {method: spec.training.for_method(method) for method in spec.methods},
+        "cpus_per_trial": cluster.cpus_per_trial, "gpus_per_trial": cluster.gpus_per_trial,
+    }
+
+
+def run_search(
+    ledger: Ledger, folder: Path, cluster: Cluster, *, views: dict, observers: list[Observer]
+) -> None:
+    """Runs every trial of the budget that has not ended. Blocks until done or interrupted."""
+    from trainables.trainable import StudyTrainable
+
+    spec = ledger.spec
+    search = LedgerSearch(ledger, observers)
+    if not search.unfinished and all(asked >= search.budget for asked in search.asked.values()):
+        return
+    scratch = folder / ".tune"
+    trainable = tune.with_resources(
+        tune.with_parameters(StudyTrainable, views=views, shared=shared_settings(spec, folder, cluster)),
+        {"cpu": cluster.cpus_per_trial, "gpu": cluster.gpus_per_trial},
+    )
+    try:
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=search, scheduler=LedgerScheduler(search), num_samples=-1, reuse_actors=True,
+                max_concurrent_trials=cluster.concurrency(spec.search.max_concurrent),
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="search", storage_path=str(scratch.resolve()), verbose=0, callbacks=[ErrorNotes(search)],
+                failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,50 @@
+"""Where a study stands, from its files alone: nothing is started, and nothing of the vault is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainables.files import read_json
+
+if TYPE_CHECKING:
+    from study.api import Study
+
+STATES = ("completed", "failed", "pruned", "running")
+
+
+def status(study: Study) -> dict[str, Any]:
+    """``stage`` is prepared, searching, searched, frozen or revealed; ``next`` is the command that continues."""
+    study._known()
+    spec, folder = study.spec, study.folder
+    trials = study._ledger().trials() if study._has_ledger() else []
+    rows = []
+    for method, split in [(m, s) for s in spec.data.splits for m in spec.methods]:
+        mine = [t for t in trials if (t.method, t.split) == (method, split)]
+        counts = {state: sum(t.state == state for t in mine) for state in STATES}
+        rows.append({"method": method, "split": split, "trials": spec.search.trials, **counts,
+                     "best": _best(mine, spec)})
+    ended = sum(row["completed"] + row["failed"] + row["pruned"] for row in rows)
+    total = spec.search.trials * len(rows)
+    selection = read_json(folder / "selection.json")
+    revealed = read_json(folder / "reveal" / "selections.json")
+    stage = "searching" if trials else "prepared"
+    if total and ended >= total:
+        stage = "revealed" if revealed else "frozen" if selection else "searched"
+    command = f"oraclegap launch {folder / 'spec.toml'} --root {folder.parent}"
+    return {
+        "study": spec.name, "folder": str(folder), "stage": stage, "ended": ended, "total": total, "rows": rows,
+        "failures": [{"trial": t.key, "reason": t.reason} for t in trials if t.state == "failed"],
+        "digest": selection["digest"] if selection else None,
+        "next": f"oraclegap export {folder}" if stage == "revealed" else command,
+    }
+
+
+def _best(trials: list, spec) -> dict[str, Any] | None:
+    """The trial that the cheap signal would pick now."""
+    from study.selection import order_of
+
+    ended = [t for t in trials if t.state == "completed"]
+    if not ended:
+        return None
+    best = min(ended, key=lambda t: order_of(t, spec.selection.signal))
+    return {"trial": best.number, spec.selection.signal: best.signals[spec.selection.signal]}

@@ -1,0 +1,103 @@
+"""summary.json: one row for every ended trial and retrained seed, gathered from ledger, selection and reveals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from study.ledger import Ledger, TrialRecord
+from study.reveal import contaminated, frozen_selection, prior_reveals
+from study.spec import StudySpec
+from trainables.files import read_json, write_json
+
+#: Keys that a reveal fills; a row without anomalies, or of a failed trial, holds null for each.
+REVEALED = (
+    "closed_set_accuracy", "scorer_auroc", "scorer_auroc_ci", "oracle_detector_auroc", "oracle_detector_ci",
+    "linear_oracle_auroc", "oracle_representation_auroc", "oracle_representation_ci", "extraction_gap",
+    "extraction_gap_ci", "extraction_gap_p_value", "extraction_gap_max_logit", "representation_gap",
+    "representation_gap_ci", "representation_gap_p_value", "aupr_anomaly", "aupr_nominal", "fpr_at_95_tpr",
+    "equal_error_rate", "anomalies_missed_at_95_acceptance", "oscr",
+)
+
+
+def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
+    """Builds the summary and writes ``report/summary.json``. Needs a frozen selection; reveals may be missing."""
+    spec, selection = ledger.spec, frozen_selection(folder)
+    vaults = [read_json(folder / "vault" / str(split) / "manifest.json") for split in spec.data.splits]
+    trials = ledger.trials()
+    rows = []
+    for method, split in ledger.names():
+        entry = next((e for e in selection["selections"] if (e["method"], e["split"]) == (method, split)), None)
+        rows += _rows_of(spec, folder, entry, [t for t in trials if (t.method, t.split) == (method, split)])
+    digests = [vault["digest"] for vault in vaults if vault and vault["anomaly_classes"]]
+    summary = {
+        "study": spec.name, "digest": selection["digest"], "frozen_at": selection["frozen_at"],
+        "prior_reveals": prior_reveals(folder, selection["digest"], digests), "contaminated": contaminated(folder),
+        "nominal_only": not digests, "revealed": any(row["scorer_auroc"] is not None for row in rows),
+        "counts": {state: sum(t.state == state for t in trials) for state in ("completed", "failed", "pruned")},
+        "duplicates": _duplicates(spec, folder, vaults), "method_ranking": selection["method_ranking"], "rows": rows,
+    }
+    write_json(folder / "report" / "summary.json", summary)
+    return summary
+
+
+def _rows_of(spec: StudySpec, folder: Path, entry: dict | None, trials: list[TrialRecord]) -> list[dict[str, Any]]:
+    rows, measured = [], {}
+    seeds = spec.data.seeds
+    for trial in trials:
+        if trial.state not in ("completed", "failed", "pruned"):
+            continue
+        found = _revealed(folder, trial, seed=None)
+        selected = entry is not None and trial.number == entry["trial"]
+        rows.append(_row(spec, entry, trial, found, seed=seeds[0], selected=selected, state=trial.state))
+        if found:
+            measured[trial.number] = found
+    for seed in seeds[1:] if entry else []:
+        trial = next(t for t in trials if t.number == entry["trial"])
+        found = _revealed(folder, trial, seed=seed)
+        if found:
+            rows.append(_row(spec, entry, trial, found, seed=seed, selected=True, state="retrained"))
+    regrets = _regrets(entry, measured)
+    return [{**row, **regrets} for row in rows]
+
+
+def _row(spec, entry, trial: TrialRecord, found: dict | None, *, seed: int, selected: bool, state: str) -> dict:
+    found = found or {}
+    signal = spec.selection.signal
+    signals = dict(trial.signals)
+    if entry and selected and "pseudo_novel_auroc" in entry["signals"]:
+        signals["pseudo_novel_auroc"] = entry["signals"]["pseudo_novel_auroc"]
+    return {
+        "method": trial.method, "split": trial.split, "seed": seed, "trial": trial.number, "state": state,
+        "reason": trial.reason, "selected": selected, "scorer": entry["scorer"] if entry else None,
+        "members": entry["members"] if entry else None, "signal": signal, "signal_value": trial.signals.get(signal),
+        "signals": signals, "params": trial.params, "train_seconds": trial.train_seconds,
+        **{key: found.get(key) for key in REVEALED}, "scorers": found.get("scorers", {}),
+    }
+
+
+def _revealed(folder: Path, trial: TrialRecord, *, seed: int | None) -> dict[str, Any] | None:
+    name = f"{trial.number}.json" if seed is None else f"{trial.number}-{seed}.json"
+    stored = read_json(folder / "reveal" / trial.method / str(trial.split) / name)
+    result = (stored or {}).get("result") or {}
+    return result if "scorer_auroc" in result else None
+
+
+def _regrets(entry: dict | None, measured: dict[int, dict]) -> dict[str, float | None]:
+    """AUROC lost by choosing without labels: over completed trials × (scorers and the frozen rule)."""
+    from analysis.gaps import FROZEN_RULE, regret, regret_from_halves
+
+    if entry is None or entry["trial"] not in measured:
+        return {"regret": None, "regret_crossfit": None}
+    table = {n: {**row["scorers"], FROZEN_RULE: row["scorer_auroc"]} for n, row in measured.items()}
+    halves = {n: row["half_aurocs"] for n, row in measured.items()}
+    return {"regret": regret(table, entry["trial"]), "regret_crossfit": regret_from_halves(halves, entry["trial"])}
+
+
+def _duplicates(spec: StudySpec, folder: Path, vaults: list[dict | None]) -> dict[str, int]:
+    views = [read_json(folder / "view" / str(split) / "manifest.json") or {} for split in spec.data.splits]
+    return {
+        "nominal_moved": sum(view.get("duplicates_moved", 0) for view in views),
+        "anomalous_copies_dropped": sum((vault or {}).get("anomalous_copies_dropped", 0) for vault in vaults),
+        "skipped_files": sum(len((side or {}).get("skipped", [])) for side in [*views, *vaults]),
+    }

@@ -1,0 +1,87 @@
+"""Classifier and autoencoder on one latent: does reconstruction put more about anomalies into z?
+
+loss = w · cross-entropy + λ · squared error per pixel (mean over pixels and channels, in normalised units).
+With w = 0 the head is trained on a detached z, a linear probe, so that its logits still mean something.
+
+The target is the image as the encoder got it, augmented and, under mixup, mixed: z cannot describe what the encoder
+never saw, and asking for the untouched image would train denoising, another method.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.methods.base import MethodInfo, dropout
+from trainables.methods.classifier import Classifier, ClassifierModel
+
+
+class Decoder(nn.Module):
+    """z (N×D) → image (N×C×H×W): a linear map to at most 4×4, then resize and convolve, doubling the side.
+
+    From z and not from the last map, because z is what the oracle and the scorers read. Resizing instead of
+    transposed convolutions avoids their checkerboards and is as fast on a CPU.
+    """
+
+    def __init__(self, z_dim: int, view_shape: tuple[int, int, int], *, width: float = 1.0) -> None:
+        super().__init__()
+        height, width_px, channels = view_shape
+        doublings = max(0, math.ceil(math.log2(max(height, width_px) / 4)))
+        self.sides = [(math.ceil(height / 2**k), math.ceil(width_px / 2**k)) for k in range(doublings, -1, -1)]
+        widths = [max(8, int(64 * width) >> k) for k in range(len(self.sides))]
+        self.first = nn.Sequential(nn.Linear(z_dim, widths[0] * math.prod(self.sides[0])), nn.ReLU(inplace=True))
+        self.steps = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+            for a, b in pairwise(widths)
+        )
+        self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        grid = self.first(z).unflatten(1, (-1, *self.sides[0])).contiguous(memory_format=torch.channels_last)
+        for side, step in zip(self.sides[1:], self.steps):
+            # convolving before resizing costs a quarter and, but for the border, says the same
+            grid = F.interpolate(step(grid), size=side, mode="nearest")
+        return self.last(grid)
+
+
+class HybridModel(ClassifierModel):
+    def __init__(self, view_shape, num_classes, network, params) -> None:
+        super().__init__(view_shape, num_classes, network, params)
+        self.decoder = Decoder(self.encoder.z_dim, view_shape, width=params["width"])
+
+
+class Hybrid(Classifier):
+    info = MethodInfo(
+        name="hybrid",
+        title="Hybrid (classifier and autoencoder)",
+        paper="Dietterich, Garrepalli & Guyer, A Representation Analysis of Image Anomaly Detection",
+        year=2021,
+        url="https://github.com/tadeze/representation-anomaly-detection",
+        relative_cost=1.3,
+    )
+    own_scorers = ("reconstruction_error",)
+
+    def build(self, view_shape, num_classes, network, params) -> nn.Module:
+        return HybridModel(view_shape, num_classes, network, params)
+
+    def loss(self, model, images, targets, params, generator) -> tuple[Tensor, dict[str, Tensor]]:
+        z = model.encoder(images)
+        error = F.mse_loss(model.decoder(z).float(), images.float())
+        weight = params["cross_entropy_weight"]
+        read = dropout(z if weight else z.detach(), params["dropout"], generator)
+        cross_entropy = F.cross_entropy(model.head(read), targets, label_smoothing=params["label_smoothing"])
+        total = (weight or 1.0) * cross_entropy + params["reconstruction_weight"] * error
+        return total, {"cross_entropy": cross_entropy.detach(), "reconstruction_error": error.detach()}
+
+    @torch.no_grad()
+    def embed(self, model, images) -> dict[str, Tensor]:
+        z, logits = model(images)
+        error = (model.decoder(z).float() - images.float()).square().flatten(1).mean(1)
+        return {"z": z, "logits": logits, "reconstruction_error": error}
+
+
+METHOD = Hybrid()

@@ -1,0 +1,105 @@
+"""Encoders: image (N×C×H×W, normalised) → latent z (N×z_dim), the features that the head and the oracles read.
+
+``small_cnn`` for studies on a CPU, ``resnet18`` and ``resnet34`` (torchvision's, with a stem for small images) for the
+network of the original study.
+"""
+
+from __future__ import annotations
+
+import difflib
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+SMALL_SIDE = 64  # up to here a ResNet gets the 3×3 stem without pooling, as is usual for CIFAR
+STRIDED_SIDE = 24  # from here small_cnn's stem halves the image: the first layers would otherwise cost the most
+
+
+def network_names() -> list[str]:
+    return list(NETWORKS)
+
+
+def build_network(name: str, image_shape: tuple[int, int, int], *, width: float = 1.0) -> nn.Module:
+    """An encoder for images of ``image_shape`` (H, W, C) with the attributes ``z_dim`` and ``map_channels`` and the
+    method ``feature_map(images)``, the last map before pooling. ValueError for an unknown name."""
+    if name not in NETWORKS:
+        close = difflib.get_close_matches(str(name), network_names(), n=1)
+        hint = f", did you mean {close[0]!r}?" if close else f"; known are {', '.join(network_names())}"
+        raise ValueError(f"no network {name!r}{hint}")
+    return NETWORKS[name](tuple(image_shape), width)
+
+
+def _conv(inputs: int, outputs: int, *, stride: int = 1, side: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, side, stride=stride, padding=(side - 1) // 2, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions and a shortcut, normalised after each."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = _conv(channels, channels), _conv(channels, channels)
+        nn.init.zeros_(self.second[1].weight)  # starts as the identity, which stands larger learning rates
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(x + self.second(self.relu(self.first(x))))
+
+
+class SmallCNN(nn.Module):
+    """Three stages of 32, 64 and 128 channels; z = mean of the last map, 128 wide."""
+
+    def __init__(self, image_shape: tuple[int, int, int], width: float) -> None:
+        super().__init__()
+        height, width_px, channels = image_shape
+        widths = [max(8, round(base * width / 8) * 8) for base in (32, 64, 128)]
+        strided = min(height, width_px) >= STRIDED_SIDE
+        layers: list[nn.Module] = [_conv(channels, widths[0], stride=2 if strided else 1), nn.ReLU(inplace=True)]
+        layers.append(Residual(widths[0]))
+        for inputs, outputs in pairwise(widths):
+            layers += [_conv(inputs, outputs, stride=2), nn.ReLU(inplace=True), Residual(outputs)]
+        self.layers = nn.Sequential(*layers)
+        self.z_dim = self.map_channels = widths[-1]
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.feature_map(images).mean((2, 3))
+
+
+class ResNet(nn.Module):
+    """torchvision's ResNet without its classifier; z is 512 wide."""
+
+    def __init__(self, image_shape: tuple[int, int, int], depth: int) -> None:
+        super().__init__()
+        import torchvision
+
+        net = getattr(torchvision.models, f"resnet{depth}")(weights=None, zero_init_residual=True)
+        height, width_px, channels = image_shape
+        if max(height, width_px) <= SMALL_SIDE:
+            net.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
+            net.maxpool = nn.Identity()
+        elif channels != 3:
+            net.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.z_dim = self.map_channels = net.fc.in_features
+        del net.fc
+        self.net = net
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        net = self.net
+        x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
+        return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.avgpool(self.feature_map(images)).flatten(1)
+
+
+NETWORKS = {
+    "small_cnn": SmallCNN,
+    "resnet18": lambda image_shape, width: ResNet(image_shape, 18),
+    "resnet34": lambda image_shape, width: ResNet(image_shape, 34),
+}
