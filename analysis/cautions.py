@@ -11,6 +11,7 @@ from analysis import summary_rows as rows
 
 FEW_TRIALS = 10  # below this TPE has hardly left its random start, and a best of few is mostly luck
 NO_ORDER = 0.1  # a Kendall τ below this is no relation worth the name
+LOST = 0.05  # AUROC; less is seed noise
 EDGE = 0.02  # share of a range (on its own scale) that counts as its edge
 LEVELS = ("stop", "care", "note")
 
@@ -79,6 +80,16 @@ def _worse_than_chance(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> I
             yield Caution("care", f"{where}: the frozen rule is worse than chance ({rows.number(auroc)}).")
 
 
+def _lost_representation(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    """A network that was shown the anomalous classes should hold no less about them: else its training went wrong."""
+    for row in rows.selected_rows(summary):
+        gap, held = rows.finite(row.get("representation_gap")), row.get("oracle_representation_auroc")
+        if gap is not None and gap < -LOST:
+            where = f"{row['method']}, split {row.get('split', 0)}"
+            text = f"{where}: the network trained on all classes holds less ({rows.number(held)}) than the one that never"
+            yield Caution("care", f"{text} saw the anomalies; that oracle cannot be trusted.")
+
+
 def _blind_signal(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
     """Only where trials were drawn at random: among trials that a sampler chose by the signal, τ says little."""
     scatter = plot_data.signal_scatter(summary, spec=spec)
@@ -119,14 +130,17 @@ def edge_side(value: object, limits: object) -> str | None:
 
 def _duplicates(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
     raw = summary.get("duplicates")
-    values = raw.values() if isinstance(raw, Mapping) else [raw]
-    count = int(sum(rows.finite(value) or 0 for value in values))
-    if count > 0:
+    found = raw if isinstance(raw, Mapping) else {"": raw}
+    skipped = int(rows.finite(found.get("skipped_files")) or 0)
+    if skipped:
+        yield Caution("note", f"{rows.plural(skipped, 'file')} could not be read as an image and was left out.")
+    count = int(sum(rows.finite(value) or 0 for key, value in found.items() if key != "skipped_files"))
+    if count:
         text = f"{rows.plural(count, 'image')} found more than once in the data; copies were kept from straddling parts."
         yield Caution("note", text)
 
 
 CHECKS = (
-    _contaminated, _revealed_before, _unselected, _few_trials, _worse_than_chance, _blind_signal,
+    _contaminated, _revealed_before, _unselected, _few_trials, _worse_than_chance, _lost_representation, _blind_signal,
     _at_the_edge, _lost_trials, _duplicates,
 )

@@ -53,8 +53,8 @@ def compare(summary: Mapping[str, Any], first: str, second: str, *, rivals: int 
     centre = sum(differences) / len(differences)
     drowned = abs(centre) < 1.96 * _seed_spread(summary, first, second, shared)
     if len(differences) > 1:
-        reach = _t_quantile(len(differences) - 1, rivals) * stdev(differences) / math.sqrt(len(differences))
-        return Comparison(first, second, centre, centre - reach, centre + reach, "splits", len(shared), drowned)
+        low, high = mean_interval(differences, rivals=rivals)
+        return Comparison(first, second, centre, low, high, "splits", len(shared), drowned)
     paired = _paired(summary, first, second, shared[0])
     if paired is not None:
         wider = _widening(rivals)
@@ -62,6 +62,13 @@ def compare(summary: Mapping[str, Any], first: str, second: str, *, rivals: int 
         return Comparison(first, second, centre, low, high, "paired", 1, drowned)
     limits = _recovered_interval(ours[shared[0]], theirs[shared[0]], rivals)
     return Comparison(first, second, centre, *(limits or (None, None)), "images" if limits else "none", 1, drowned)
+
+
+def mean_interval(values: list[float], *, rivals: int = 1) -> tuple[float, float]:
+    """t interval of the mean of at least two values, at level 0.95 divided among the rivals."""
+    centre = sum(values) / len(values)
+    reach = _t_quantile(len(values) - 1, rivals) * stdev(values) / math.sqrt(len(values))
+    return centre - reach, centre + reach
 
 
 def _t_quantile(freedom: int, rivals: int) -> float:

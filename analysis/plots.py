@@ -29,7 +29,6 @@ LOOKS = {  # line colour, marker, dash of each series of the λ figure
     "reconstruction error": (PURPLE, "v", ":"),
 }
 BARS = {"scorer": (BLUE, ""), "oracle": (ORANGE, "////"), "representation": (GREEN, "\\\\\\\\")}
-GAPS = {"oracle": "extraction", "representation": "representation gap"}
 WIDE, NARROW = 9.6, 4.0  # inches
 
 
@@ -75,9 +74,7 @@ def draw_all(
     return found
 
 
-def _finish(
-    name: str, data: Mapping[str, Any], draw: Callable[..., Figure], alt: str, caption: str
-) -> Drawn:
+def _finish(name: str, data: Mapping[str, Any], draw: Callable[..., Figure], alt: str, caption: str) -> Drawn:
     import warnings
 
     import matplotlib
@@ -141,14 +138,22 @@ def draw_ladder(data: Mapping[str, Any], *, width: float = WIDE) -> Figure:
     columns = min(2 if width > 6 else 1, len(panels))
     figure, axes = _grid(len(panels), columns, width=width, height=1.95)
     ends = [end for p in panels for bar in p["bars"] for end in (bar["value"], *(bar["ci"] or ()), *bar["spread"])]
-    left = min(0.5, *ends, *(p["max_logit"] for p in panels if p["max_logit"] is not None))
-    left = 0.5 if left >= 0.5 else max(0.0, left - 0.03)
+    left = axis_start([*ends, *(p["max_logit"] for p in panels if p["max_logit"] is not None)])
     for axis, panel in zip(axes, panels, strict=True):
         _ladder_panel(axis, panel, left, brief=width < 6)
         axis.set_title(f"{panel['method']} · {panel['label']}", loc="left", fontweight="bold", fontsize=10)
     for axis in axes[-columns:]:
-        axis.set_xlabel("AUROC (0.5 = chance)")
+        axis.set_xlabel("AUROC (0.5 = chance)" if left <= 0.5 else f"AUROC (the axis begins at {left:g})")
     return figure
+
+
+def axis_start(values: list[float]) -> float:
+    """Where the ladder begins: at chance, nearer when every value is high (a gap of 0.01 could not be seen from 0.5),
+    below chance when a value is."""
+    lowest = min(values)
+    if lowest < 0.5:
+        return max(0.0, lowest - 0.03)
+    return next(start for start in (0.9, 0.8, 0.5) if lowest - start >= 0.02 or start == 0.5)
 
 
 def _ladder_panel(axis: Axes, panel: Mapping[str, Any], left: float, *, brief: bool) -> None:
@@ -174,7 +179,8 @@ def _ladder_panel(axis: Axes, panel: Mapping[str, Any], left: float, *, brief: b
                   va="bottom", fontweight="bold", fontsize=8.5)
         if bar["gap"] is not None:
             limits = "" if brief else rows.bounds(bar["gap_ci"], 2, sign=True)
-            name = "gap" if brief or limits and bar["name"] != "oracle" else GAPS[bar["name"]]
+            name = "gap" if brief or limits else "representation gap"
+            name = "extraction" if bar["name"] == "oracle" and not brief else name
             text = f"{name} {rows.signed(bar['gap'])} {limits}".rstrip()
             axis.text(1.0, y + 0.25, text, va="bottom", ha="right", fontsize=8.5)
         before = value
@@ -197,8 +203,12 @@ def draw_lambda(data: Mapping[str, Any], *, width: float = WIDE) -> Figure:
         floor = min(positive) / 4
         x = [weight if weight > 0 else floor for weight in panel["weight"]]
         axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         low, high = min(x), max(x)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_formatter("")
+        if 1 < high / low < 12:  # too narrow for two powers of ten
+            axis.set_xticks([low, (low * high) ** 0.5, high])
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
         axis.set_xlim(low / 1.4, high * 1.4 if high > low else low * 10)
         last = {}
         for name, values in panel["series"].items():

@@ -81,13 +81,13 @@ def page_data(
     """Everything the template shows, already ordered; plain dicts and lists."""
     found = verdict(summary, selection=selection, spec=spec)
     return {
-        "study": str(summary.get("study", "")), "nominal_only": bool(summary.get("nominal_only")), "verdict": found,
+        "study": str(summary.get("study", "")), "nominal_only": rows.unrevealed(summary), "verdict": found,
         "worries": [c for c in found.cautions if c.level != "note"], "notes": [c for c in found.cautions if c.level == "note"],
         "facts": _facts(summary, spec), "headline": headline_table(summary, selection), "trials": trial_tables(summary),
         "scorers": scorer_table(summary, selection), "choices": choices(summary, selection),
         "rule": (selection or {}).get("rule"), "ranking": rows.frozen_ranking(summary, selection),
         "digest": summary.get("digest") or (selection or {}).get("digest"), "frozen_at": (selection or {}).get("frozen_at"),
-        "command": command_of(stamp, summary), "stamp": flatten(stamp), "spec_toml": toml_of(spec), "glossary": GLOSSARY,
+        "command": command_of(stamp, summary), "stamp": flatten(stamp or {}), "spec_toml": toml_of(spec), "glossary": GLOSSARY,
     }
 
 
@@ -98,8 +98,8 @@ def headline_table(summary: Mapping[str, Any], selection: Mapping[str, Any] | No
         entry = rows.selection_entry(selection, row["method"], row.get("split", 0))
         table.append({
             "row": row, "rule": rows.rule_title(row, entry),
-            "members": [rows.scorer_title(name) for name in entry.get("members") or []],
-            "max_logit": rows.max_logit_auroc(row), "seeds": _seeds(summary, row),
+            "members": [rows.scorer_title(name) for name in rows.members_of(row, entry)],
+            "max_logit": rows.max_logit_auroc(row), "accuracy": rows.accuracy(row), "seeds": _seeds(summary, row),
         })
     return table
 
@@ -129,7 +129,7 @@ MEASURES = {
 def trial_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One table per method: "titles" [(title, is_text)], "lines" of cells {"text", "sort"} with the trial's state."""
     tables = []
-    measures = {"accuracy": MEASURES["accuracy"]} if summary.get("nominal_only") else MEASURES
+    measures = {} if rows.unrevealed(summary) else MEASURES
     for method in rows.method_names(summary):
         group = [row for row in rows.rows_of(summary) if row["method"] == method]
         signals = list(dict.fromkeys(name for row in group for name in row.get("signals") or {}))
@@ -164,7 +164,7 @@ def scorer_table(summary: Mapping[str, Any], selection: Mapping[str, Any] | None
     chosen = [row for row in rows.selected_rows(summary) if row.get("scorers")]
     names = list(dict.fromkeys(name for row in chosen for name in row["scorers"]))
     members = [
-        set(rows.selection_entry(selection, row["method"], row.get("split", 0)).get("members") or []) for row in chosen
+        set(rows.members_of(row, rows.selection_entry(selection, row["method"], row.get("split", 0)))) for row in chosen
     ]
     tops = [max((v for v in map(rows.finite, row["scorers"].values()) if v is not None), default=None) for row in chosen]
     lines = []

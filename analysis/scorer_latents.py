@@ -6,10 +6,9 @@ import numpy as np
 
 from analysis.scorer_base import Features, Scorer, ScorerInfo, register
 
-# Directions whose variance is below this share of the largest are dropped from a covariance (a pseudo-inverse):
-# float32 latents carry rounding noise near 1e-14, dead features exactly 0, and either would swamp every distance.
-SINGULAR_SHARE = 1e-10
-CONSTANT_SHARE = 1e-12  # the same against the mean square of the latents, where *all* variance is rounding
+# Directions whose variance is below this share of the latents' mean square are dropped (a pseudo-inverse): float32
+# latents carry rounding noise near 1e-14 of it, dead features exactly 0, and either would swamp every distance.
+SINGULAR_SHARE = 1e-12
 CHUNK_ELEMENTS = 4_000_000
 SPARE_NEIGHBOURS = 4
 
@@ -66,7 +65,7 @@ def _whitening(z: np.ndarray, means: np.ndarray) -> np.ndarray:
     """(D, R) map after which rows z - means (N, D) have unit covariance; R directions that vary at all, maybe none."""
     centred = z - means
     variances, directions = np.linalg.eigh(centred.T @ centred / len(z))
-    kept = variances > max(variances[-1] * SINGULAR_SHARE, np.mean(z**2) * CONSTANT_SHARE)
+    kept = variances > np.mean(z**2) * SINGULAR_SHARE
     return directions[:, kept] / np.sqrt(variances[kept])
 
 

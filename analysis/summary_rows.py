@@ -128,6 +128,23 @@ def max_logit_auroc(row: Row) -> float | None:
     return finite((row.get("scorers") or {}).get("max_logit"))
 
 
+def unrevealed(summary: Mapping[str, Any]) -> bool:
+    """Something was selected, and no anomaly has measured it: there were none, or the reveal is still to come."""
+    chosen = selected_rows(summary)
+    return bool(chosen) and all(finite(row.get("scorer_auroc")) is None for row in chosen)
+
+
+def members_of(row: Row, entry: Mapping[str, Any] | None = None) -> list[str]:
+    """The scorers that the frozen rule averages, from the selection or the row."""
+    return [str(name) for name in (entry or {}).get("members") or row.get("members") or []]
+
+
+def accuracy(row: Row) -> float | None:
+    """Closed-set accuracy on test images; before a reveal, or without anomalies, that on validation images."""
+    found = finite(row.get("closed_set_accuracy"))
+    return finite((row.get("signals") or {}).get("val_accuracy")) if found is None else found
+
+
 # ---------------------------------------------------------------------------------------------------- wording
 def scorer_title(name: object) -> str:
     return SCORER_TITLES.get(str(name), str(name).replace("_", " "))

@@ -38,7 +38,7 @@ def render_table(
         highlight=False, emoji=False, markup=False, legacy_windows=False, _environ={},
     )
     if rows.selected_rows(summary):
-        console.print(_nominal_table(summary) if summary.get("nominal_only") else _gap_table(summary, roomy=width >= ROOMY))
+        console.print(_nominal_table(summary) if rows.unrevealed(summary) else _gap_table(summary, roomy=width >= ROOMY))
         console.print()
     _print_verdict(console, summary, selection, spec)
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
@@ -82,14 +82,14 @@ def _gap_table(summary: Mapping[str, Any], *, roomy: bool) -> Any:
 
 
 def _nominal_table(summary: Mapping[str, Any]) -> Any:
-    table = _new_table(summary, "Selected without anomalies; there is nothing to reveal.")
+    table = _new_table(summary, "Selected with nominal images only.")
     table.add_column("method\nsplit", no_wrap=True)
-    for title in ("trial", "test\naccuracy", "signal", "value", "scorer rule"):
+    for title in ("trial", "validation\naccuracy", "signal", "value", "scorer rule"):
         table.add_column(title, justify="left" if title in ("signal", "scorer rule") else "right")
     for row in rows.selected_rows(summary):
         table.add_row(
             _two(str(row["method"]), f"split {row.get('split', 0)}", strong=True),
-            _two(row.get("trial")), _two(rows.number(row.get("closed_set_accuracy"))), _two(row.get("signal")),
+            _two(row.get("trial")), _two(rows.number(rows.accuracy(row))), _two(row.get("signal")),
             _two(rows.number(row.get("signal_value"), 4)), _two(rows.rule_title(row)),
         )
     return table
@@ -122,7 +122,8 @@ def _span(value: object, digits: int = 2, *, sign: bool = False) -> str:
         return ""
     if sign:
         return " ".join(rows.signed(end, 2).replace("0.", ".", 1) for end in pair)
-    return rows.MISSING.join(rows.number(end, digits if end < 0.9995 else digits - 1).removeprefix("0") for end in pair)
+    texts = [rows.number(end, digits).removeprefix("0") for end in pair]
+    return rows.MISSING.join(text[:-1] if text.startswith("1") else text for text in texts)
 
 
 def _print_verdict(
@@ -132,7 +133,7 @@ def _print_verdict(
 
     found = verdict(summary, selection=selection, spec=spec)
     _say(console, found.headline.rstrip(".") + ".", "bold")
-    for sentence in found.sentences[:2] if found.kind != "nominal_only" else ():
+    for sentence in () if rows.unrevealed(summary) else found.sentences[:2]:
         _say(console, sentence)
     _say(console, found.trust_text, {"doubt": "bold red", "believe": "green"}.get(found.trust, "yellow"))
     for caution in found.cautions:

@@ -12,7 +12,7 @@ from typing import Any
 from analysis import cautions as _cautions
 from analysis import summary_rows as rows
 from analysis.cautions import Caution
-from analysis.comparison import Comparison, by_split, compare, method_mean, revealed_order
+from analysis.comparison import Comparison, by_split, compare, mean_interval, method_mean, revealed_order
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ def verdict(
     ranking = rows.frozen_ranking(summary, selection)
     order = revealed_order(summary)
     warnings = tuple(_cautions.find(summary, spec=spec))
+    if not order and rows.selected_rows(summary):
+        return Verdict(
+            "nothing", "The selection is frozen; its anomalies are not revealed yet", tuple(_chosen_words(summary)),
+            "none", "There are no test numbers to believe yet.", warnings, (), next(iter(ranking), None), None, None,
+        )
     if not order:
         return Verdict(
             "nothing", "Nothing was revealed", ("No selected trial has an AUROC, so there is nothing to compare.",),
@@ -193,8 +198,9 @@ def _extraction_words(summary: Mapping[str, Any], method: str, means: dict[str, 
     if gap is None:
         return text + "."
     chosen = list(by_split(summary, method).values())
-    pairs = [rows.interval(row.get("extraction_gap_ci")) for row in chosen]
-    if any(pair is not None and pair[0] <= 0 <= pair[1] for pair in pairs):
+    gaps = [value for row in chosen if (value := rows.finite(row.get("extraction_gap"))) is not None]
+    pair = mean_interval(gaps) if len(gaps) > 1 else rows.interval(chosen[0].get("extraction_gap_ci"))
+    if pair is not None and pair[0] <= 0 <= pair[1]:
         return f"{text}: {rows.signed(gap)}, no extraction gap beyond noise."
     if gap < 0:
         return f"{text}: the scorer beats this oracle by {rows.number(-gap)} (a forest is not the best detector)."
@@ -205,6 +211,8 @@ def _representation_words(means: dict[str, float | None]) -> str:
     held, gap = means["oracle_representation_auroc"], means["representation_gap"]
     if held is None or gap is None:
         return ""
+    if gap < -_cautions.LOST:
+        return f"Training on all classes gave only {rows.number(held)} ({rows.signed(gap)}): it did not work."
     if gap <= 0:
         return f"Training on all classes gives {rows.number(held)}: no representation gap ({rows.signed(gap)})."
     extraction = means["extraction_gap"] or 0
@@ -223,7 +231,8 @@ def _trust(
     if kind == "winner":
         careful = sum(item.level == "care" for item in warnings)
         if careful:
-            return "lead", f"The difference holds over {repeats}; read the {rows.plural(careful, 'caution')} first."
+            word = "caution" if careful == 1 else f"{careful} cautions"
+            return "lead", f"The difference holds over {repeats}; read the {word} first."
         return "believe", f"The difference holds over {repeats}."
     if versus is None and not repeats.startswith("one split, one"):
         return "lead", f"Measured on {repeats}."
@@ -238,14 +247,18 @@ def _nominal_only(
     chosen = rows.selected_rows(summary)
     names = list(dict.fromkeys(row["method"] for row in chosen))
     first = ranking[0] if ranking else (names[0] if len(names) == 1 else None)
-    said = [
-        f"{row['method']}, split {row.get('split', 0)}: trial {row.get('trial')} by {row.get('signal')} "
-        f"{rows.number(row.get('signal_value'), 4)}, closed-set accuracy {rows.number(row.get('closed_set_accuracy'))}."
-        for row in chosen
-    ]
     headline = f"{first} was selected; there is nothing to reveal" if first else "There is nothing to reveal"
     return Verdict(
-        "nominal_only", headline, tuple(said), "none",
+        "nominal_only", headline, tuple(_chosen_words(summary)), "none",
         "The data holds no anomalies, so how well any of this detects them is not known.",
         tuple(_cautions.find(summary, spec=spec)), (), first, None, None,
     )
+
+
+def _chosen_words(summary: Mapping[str, Any]) -> list[str]:
+    """What was selected, without any test number."""
+    return [
+        f"{row['method']}, split {row.get('split', 0)}: trial {row.get('trial')}, {row.get('signal')} "
+        f"{rows.number(row.get('signal_value'), 4)}."
+        for row in rows.selected_rows(summary)
+    ]

@@ -110,7 +110,7 @@ class Choice:
         return all(_is_number(option) for option in self.options)
 
     def contains(self, value: Any) -> bool:
-        return any(type(value) is type(o) and value == o or _is_number(value) and _is_number(o) and value == o
+        return any((type(value) is type(o) and value == o) or (_is_number(value) and _is_number(o) and value == o)
                    for o in self.options)
 
     def narrowed(self, override: Any) -> Parameter:

@@ -11,7 +11,7 @@ POSITIVE = (1e-12, 1e12)
 def optimiser_parameters() -> dict[str, Parameter]:
     """SGD with Nesterov momentum under a one-cycle schedule."""
     return {
-        "learning_rate": Float(low=0.02, high=1.0, log=True, default=0.2, legal=POSITIVE, role="nuisance",
+        "learning_rate": Float(low=0.02, high=1.0, log=True, default=0.3, legal=POSITIVE, role="nuisance",
                                why="peak of the one-cycle schedule; below 0.02 few epochs do not converge"),
         "weight_decay": Float(low=1e-5, high=5e-3, log=True, default=5e-4, legal=POSITIVE, role="nuisance",
                               why="on weights only, neither biases nor normalisation; acts as learning_rate times it"),

@@ -110,7 +110,7 @@ class Study:
     @property
     def selection(self) -> dict[str, Any]:
         """``selection.json``. Raises ``UserError`` where nothing is frozen or the file was changed."""
-        from study.reveal import frozen_selection
+        from study.selection import frozen_selection
 
         return frozen_selection(self.folder)
 

@@ -10,7 +10,15 @@ from typing import Any
 from study.errors import UserError, nearest
 from study.folds import cached_features
 from study.spec import StudySpec
-from trainables.files import canonical_json, digest_of, read_json, sha256_of_file, write_atomic, write_json
+from trainables.files import (
+    canonical_json,
+    digest_of,
+    read_json,
+    sha256_of_file,
+    write_arrays,
+    write_atomic,
+    write_json,
+)
 
 FORMAT = 1
 
@@ -39,10 +47,7 @@ def export(
     if sha256_of_file(target / "model.safetensors") != entry["weights_sha256"]:
         raise UserError(f"{trial}/model.safetensors is not the one that was frozen (its SHA-256 differs)")
     if arrays:
-        from safetensors.numpy import save
-
-        write_atomic(target / "detector.safetensors", save(arrays))
-        detector["arrays_sha256"] = sha256_of_file(target / "detector.safetensors")
+        detector["arrays_sha256"] = write_arrays(target / "detector.safetensors", arrays)
     write_json(target / "detector.json", detector)
     write_atomic(target / "MODEL_CARD.md", model_card(spec, folder, selection, entry, detector))
     return target

@@ -35,11 +35,9 @@ def train_fold(
     Returns ``{"auroc": {scorer: AUROC}, "val_accuracy": …, "train_seconds": …}`` and leaves ``scores.safetensors`` in
     ``folder``: per scorer the standardised scores of kept, then held-out images, and ``is_held_out``.
     """
-    from safetensors.numpy import save
-
     from analysis.metrics import auroc
     from analysis.scorers import get_scorer
-    from trainables.files import write_atomic
+    from trainables.files import write_arrays
     from trainables.fit import embed_images, fit, load_model, pick_device, read_features
     from trainables.methods import get_method
 
@@ -64,7 +62,7 @@ def train_fold(
         scores = (np.r_[on_kept, on_novel] - on_kept.mean()) / max(on_kept.std(), 1e-12)
         aurocs[name] = round(float(auroc(scores, is_held_out)), 10)
         stored[name] = scores
-    write_atomic(folder / "scores.safetensors", save(stored))
+    write_arrays(folder / "scores.safetensors", stored)
     return {"held_out": held_out, "auroc": aurocs, "val_accuracy": fitted["signals"]["val_accuracy"],
             "train_seconds": fitted["train_seconds"]}
 

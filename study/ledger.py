@@ -97,17 +97,39 @@ class Ledger:
         """A new trial; the sampler is seeded by (study seed, trial number), so it depends on history alone."""
         study = self.study(method, split)
         past = study.get_trials(deepcopy=False)
-        number = sum(trial.state.name != "WAITING" for trial in past)
-        study.sampler = self._sampler(derive_seed("sampler", self.spec.data.seeds[0], method, split, number) % 2**32)
+        self._seed_sampler(study, method, split, sum(trial.state.name != "WAITING" for trial in past))
         return study.ask(distributions(self.spec.space(method)))
 
     def unfinished(self, method: str, split: int) -> list[optuna.Trial]:
         """Trials that were running when an earlier launch died; they go first, under their old numbers."""
+        study = self.study(method, split)
+        running = [t for t in study.get_trials(deepcopy=False) if t.state.name == "RUNNING"]
+        return [self._completed_configuration(method, split, trial) for trial in running]
+
+    def _completed_configuration(self, method: str, split: int, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
+        """The trial with all its parameters: Optuna stores one at a time, and the kill may have come between two.
+
+        The missing ones become what they would have been: parameters drawn one by one are drawn again, those that are
+        stored too, so that the random numbers stay in step.
+        """
         import optuna
 
         study = self.study(method, split)
-        running = [t for t in study.get_trials(deepcopy=False) if t.state.name == "RUNNING"]
-        return [optuna.Trial(study, trial._trial_id) for trial in running]
+        self._seed_sampler(study, method, split, frozen.number)
+        trial = optuna.Trial(study, frozen._trial_id)
+        wanted = distributions(self.spec.space(method))
+        if set(wanted) <= set(frozen.params):
+            return trial
+        for name, distribution in wanted.items():
+            drawn_alone = not distribution.single() and name not in frozen.system_attrs.get("fixed_params", {})
+            if name in frozen.params and drawn_alone and name not in trial.relative_params:
+                study.sampler.sample_independent(study, frozen, name, distribution)
+            trial._suggest(name, distribution)
+        return trial
+
+    def _seed_sampler(self, study: optuna.Study, method: str, split: int, number: int) -> None:
+        seed = derive_seed("sampler", self.spec.data.seeds[0], method, split, number) % 2**32
+        study.sampler = self._sampler(seed)
 
     def asked(self, method: str, split: int) -> int:
         """How many trials of the budget are used, running ones included."""

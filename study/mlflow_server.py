@@ -75,7 +75,7 @@ def _probe_http(uri: str, timeout: float) -> str:
     except urllib.error.HTTPError as problem:
         # A gateway in front of it may refuse /health without credentials; the client has them.
         return f"HTTP {problem.code}" if problem.code >= 500 or problem.code == 404 else ""
-    except Exception as problem:  # noqa: BLE001 - any answer but a good one is the reason
+    except Exception as problem:
         return str(getattr(problem, "reason", problem)) or type(problem).__name__
     return ""
 

@@ -16,7 +16,7 @@ import logging
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def quiet_mlflow(*, server: bool) -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_DISABLE_AGENT_HINT", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if server:  # Its client tries 7 times for minutes, and a creation repeated after a lost answer makes a second run;
         # the projection tries again itself, after reading what is there.
@@ -179,7 +180,9 @@ class Store:
         """Brings the run ``key`` to where ``changes`` want it; raises what MLflow raises, and may then be repeated."""
         known = self.known.get(key) or self._create(key, changes)
         if changes.status in ("RUNNING", "SCHEDULED") and known.status in ENDED:
-            changes.status = None  # a replay says again that it started
+            # A replay says again that it started.
+            tags = {name: text for name, text in changes.tags.items() if (name, text) != ("state", "running")}
+            changes = replace(changes, status=None, tags=tags)
         if changes.leaderboard:
             run_ids = {other: one.run_id for other, one in self.known.items()}
             board = leaderboard(changes.leaderboard, experiment_id=self.experiment_id, run_ids=run_ids)

@@ -1,9 +1,9 @@
 """What MLflow's own pages show of a study: the columns of its runs table, and the leaderboard in its note.
 
-MLflow's runs table shows no metric until the user picks some. Its saved views, though, keep a whole table (columns, their
-order and widths, sorting, filter) in a tag of the experiment; written here, they stand in the page's "Views" menu, and
-``…/#/experiments/<id>/runs?viewStateShareKey=gaps`` opens on one. MLflow 3.17 reads the tag as ``{"name", "createdAt",
-"updatedAt", "state": "<JSON>"}``, versions before saved views as the state itself: both are written.
+MLflow's runs table shows no metric until the user picks some. Its saved views, though, keep a whole table (columns,
+their order and widths, sorting, filter) in a tag of the experiment; written here, they stand in the page's "Views"
+menu, and ``…/#/experiments/<id>/runs?viewStateShareKey=gaps`` opens on one. MLflow 3.17 reads the tag as ``{"name",
+"createdAt", "updatedAt", "state": "<JSON>"}``, versions before saved views as the state itself: both are written.
 """
 
 from __future__ import annotations

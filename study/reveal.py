@@ -7,24 +7,21 @@ same test images. All of it is jobs: resumable one by one, identical when run ag
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from study.errors import UserError
 from study.folds import cached_features, features_of
 from study.jobs import Job, run_jobs
 from study.ledger import Ledger, TrialRecord
+from study.reveal_log import log_reveal
 from study.runtime import Cluster
 from study.search import shared_settings
-from study.selection import scorers_in_use, selection_digest
+from study.selection import frozen_selection, scorers_in_use
 from study.vault import Vault
-from trainables.files import derive_seed, read_json, write_json
+from trainables.files import derive_seed, read_json
 
 FOREST_SEED = 0
 
@@ -51,51 +48,6 @@ def reveal(
     run_jobs([job for p in plans for job in p.retrain_jobs()], folder, cluster, on_done=on_job)
     jobs = [job for p in plans for job in p.reveal_jobs()]
     return run_jobs(jobs, folder, cluster, on_done=on_job)
-
-
-def frozen_selection(folder: Path) -> dict[str, Any]:
-    """``selection.json`` with its digest verified."""
-    selection = read_json(folder / "selection.json")
-    if selection is None:
-        raise UserError(f"{folder}: nothing is frozen yet, and anomalies stay sealed until then; run `freeze` first")
-    if selection.get("digest") != selection_digest(selection):
-        raise UserError(f"{folder}/selection.json was changed after it was frozen (its digest differs); freeze again")
-    return selection
-
-
-def log_reveal(folder: Path, study: str, digest: str, vaults: list[str]) -> None:
-    """Appends to ``runs/reveals.jsonl`` and to the study's own list, once for every selection that is revealed."""
-    seen = read_json(folder / "reveal" / "selections.json") or []
-    if digest in seen:
-        return
-    line = {"study": study, "selection": digest, "vaults": vaults, "at": datetime.now(UTC).isoformat(timespec="seconds")}
-    with open(folder.parent / "reveals.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    write_json(folder / "reveal" / "selections.json", [*seen, digest])
-
-
-def prior_reveals(folder: Path, digest: str, vaults: list[str]) -> int:
-    """How many other selections had opened one of these vaults before this one did, in any study of this root."""
-    path = folder.parent / "reveals.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    others = set()
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the torn last line of a killed process: that reveal logs itself again
-        if entry["selection"] == digest:
-            break
-        if set(entry["vaults"]) & set(vaults):
-            others.add(entry["selection"])
-    return len(others)
-
-
-def contaminated(folder: Path) -> bool:
-    """Whether trials were selected again after a reveal of this study: later choices may know the answer."""
-    return len(read_json(folder / "reveal" / "selections.json") or []) > 1
 
 
 class _Reveal:
@@ -185,10 +137,8 @@ def train_representation(
 
     Leaves the forest's test scores in ``scores.safetensors``.
     """
-    from safetensors.numpy import save
-
     from analysis.metrics import auroc
-    from trainables.files import write_atomic
+    from trainables.files import write_arrays
     from trainables.fit import fit, load_model
 
     vault = Vault.load(vault_folder)
@@ -209,7 +159,7 @@ def train_representation(
     is_anomaly = everything.validation_labels >= nominal
     test, test_is_anomaly = _test_set(vault)
     score = _forest(z, is_anomaly, settings).anomaly_score(embed(test)["z"])
-    write_atomic(folder / "scores.safetensors", save({"oracle_representation": score}))
+    write_arrays(folder / "scores.safetensors", {"oracle_representation": score})
     return {"auroc": auroc(score, test_is_anomaly), "val_accuracy": fitted["signals"]["val_accuracy"],
             "train_seconds": fitted["train_seconds"], "weights_sha256": fitted["weights_sha256"]}
 
@@ -226,13 +176,11 @@ def reveal_trial(
     rule: dict[str, Any], scorers: list[str], representation: Path | None, scores_path: Path,
 ) -> dict[str, Any]:
     """Job: every number of one trial's summary row. Leaves per-image scores and the vault's features beside it."""
-    from safetensors.numpy import load_file, save
-
     from analysis.fusion import FrozenRule
     from analysis.gaps import evaluate_scores
     from analysis.oracles import linear_oracle
     from analysis.scorers import fit_scorers, score_all
-    from trainables.files import write_atomic
+    from trainables.files import read_arrays, write_arrays
     from trainables.fit import load_model, read_features
     from trainables.methods import get_method
 
@@ -255,7 +203,7 @@ def reveal_trial(
     z_is_anomaly = np.r_[np.zeros(len(validation.z), bool), np.ones(len(learned_from["z"]), bool)]
     forest = _forest(z, z_is_anomaly, settings).anomaly_score(test.z)
     linear = linear_oracle(seed=FOREST_SEED).fit(z, z_is_anomaly).anomaly_score(test.z)
-    upper = load_file(representation / "scores.safetensors")["oracle_representation"] if representation else None
+    upper = read_arrays(representation / "scores.safetensors")["oracle_representation"] if representation else None
     correct = np.zeros(len(is_anomaly), bool)
     correct[~is_anomaly] = test.logits[~is_anomaly].argmax(1) == vault.test_nominal.labels
     row = evaluate_scores(
@@ -264,9 +212,9 @@ def reveal_trial(
     )
     arrays = {f"score/{name}": value for name, value in {**scores, "frozen_rule": frozen_score}.items()}
     arrays |= {"score/oracle_detector": forest, "score/linear_oracle": linear}
-    arrays |= {f"test/{name}": np.ascontiguousarray(value) for name, value in embedded.items()}
-    arrays |= {f"validation_anomaly/{name}": np.ascontiguousarray(value) for name, value in learned_from.items()}
-    write_atomic(scores_path, save(arrays))
+    arrays |= {f"test/{name}": value for name, value in embedded.items()}
+    arrays |= {f"validation_anomaly/{name}": value for name, value in learned_from.items()}
+    write_arrays(scores_path, arrays)
     return row
 
 

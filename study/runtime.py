@@ -1,16 +1,18 @@
 """Ray, started quietly, and gone when its driver is.
 
-A driver that is killed cannot stop the processes it started, so a shell waits on a pipe from it: when the pipe closes
-unannounced, the shell ends exactly those processes.
+A driver that is killed cannot stop the processes it started, so ``study.watchdog`` waits on a pipe from it: when the pipe
+closes unannounced, it ends exactly those processes and their children.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from study.errors import EnvironmentProblem
 from study.spec import ResourcesSpec
@@ -88,13 +90,10 @@ def _connect(ray, address: str) -> subprocess.Popen | None:
 
 
 def _start_watchdog(pids: list[int]) -> subprocess.Popen:
-    listed = " ".join(map(str, pids))
-    script = f"read word; [ \"$word\" = done ] && exit 0; sleep 1; kill -TERM {listed} 2>/dev/null; sleep 3; " \
-             f"kill -KILL {listed} 2>/dev/null"
     # A session of its own: Ctrl-C in the terminal must not end the one who cleans up.
     return subprocess.Popen(
-        ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        [sys.executable, "-S", "-E", str(Path(__file__).with_name("watchdog.py")), *map(str, pids)],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from study.errors import UserError
 from study.folds import cached_features, deal_folds, train_fold
 from study.jobs import Job, run_jobs
 from study.ledger import Ledger, TrialRecord
@@ -56,6 +57,16 @@ def freeze(
         return stored
     selection["frozen_at"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / "selection.json", selection)
+    return selection
+
+
+def frozen_selection(folder: Path) -> dict[str, Any]:
+    """``selection.json`` with its digest verified."""
+    selection = read_json(folder / "selection.json")
+    if selection is None:
+        raise UserError(f"{folder}: nothing is frozen yet, and anomalies stay sealed until then; run `freeze` first")
+    if selection.get("digest") != selection_digest(selection):
+        raise UserError(f"{folder}/selection.json was changed after it was frozen (its digest differs); freeze again")
     return selection
 
 
@@ -235,9 +246,8 @@ def scorers_in_use(spec: StudySpec, own: tuple[str, ...]) -> list[str]:
 def embed_synthetic(*, folder: Path, trial_folder: Path, view, method: str, params, settings) -> dict[str, Any]:
     """Job: embeds the synthetic outliers of a trial into ``synthetic.safetensors`` (``<transform>/<feature>``)."""
     import torch
-    from safetensors.numpy import save
 
-    from trainables.files import write_atomic
+    from trainables.files import write_arrays
     from trainables.fit import embed_images, load_model, pick_device
     from trainables.synthetic import DEFAULT_TRANSFORMS, TRANSFORMS
 
@@ -248,20 +258,19 @@ def embed_synthetic(*, folder: Path, trial_folder: Path, view, method: str, para
         generator = torch.Generator().manual_seed(derive_seed("posthoc", view.digest, name))
         images = TRANSFORMS[name](torch.from_numpy(np.array(view.validation_images)), generator).numpy()
         embedded = embed_images(model, method, images, view, device=pick_device(settings))
-        arrays.update({f"{name}/{key}": np.ascontiguousarray(value) for key, value in embedded.items()})
-    write_atomic(folder / "synthetic.safetensors", save(arrays))
+        arrays.update({f"{name}/{key}": value for key, value in embedded.items()})
+    write_arrays(folder / "synthetic.safetensors", arrays)
     return {"transforms": list(DEFAULT_TRANSFORMS)}
 
 
 def synthetic_objective(path: Path, trial_folder: Path, view, own: tuple[str, ...]) -> Callable[[str, dict], float]:
     """``objective(scorer, parameters)``: mean AUROC of that scorer between untouched and transformed images."""
-    from safetensors.numpy import load_file
-
     from analysis.metrics import auroc
     from analysis.scorers import get_scorer
+    from trainables.files import read_arrays
     from trainables.fit import read_features
 
-    synthetic, cached = load_file(path), read_features(trial_folder)
+    synthetic, cached = read_arrays(path), read_features(trial_folder)
     train = cached_features(cached, "train", own, view.train_labels)
     nominal = cached_features(cached, "validation", own)
     transforms = sorted({key.split("/")[0] for key in synthetic})
@@ -278,16 +287,15 @@ def synthetic_objective(path: Path, trial_folder: Path, view, own: tuple[str, ..
 
 def _fused_auroc(folders: list[Path], rule: str, members: list[str], own: tuple[str, ...]) -> float | None:
     """Mean over folds of the rule's AUROC, from the standardised scores that the fold jobs left."""
-    from safetensors.numpy import load_file
-
     from analysis.fusion import fuse
     from analysis.metrics import auroc
     from analysis.scorers import scorer_class
+    from trainables.files import read_arrays
 
     families = {name: scorer_class(name, own).info.family for name in members}
     values = []
     for folder in folders:
-        scores = load_file(folder / "scores.safetensors")
+        scores = read_arrays(folder / "scores.safetensors")
         fused = fuse(rule, {name: scores[name] for name in members}, families)
         values.append(auroc(fused, scores["is_held_out"].astype(bool)))
     return _rounded(np.mean(values)) if values else None

@@ -218,7 +218,7 @@ def _torchvision(data: dict, root: Path):
         raise EnvironmentProblem(f"{data['source']} {what} at {root}: {error}") from None
     except RuntimeError:
         raise _missing(data, root) from None
-    except Exception as error:  # noqa: BLE001 - a damaged batch file may raise anything
+    except Exception as error:
         raise UserError(f"{root}: {data['source']} is damaged ({type(error).__name__}); fetch it again") from None
 
 

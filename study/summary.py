@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from study.ledger import Ledger, TrialRecord
-from study.reveal import contaminated, frozen_selection, prior_reveals
+from study.reveal_log import contaminated, prior_reveals
+from study.selection import frozen_selection
 from study.spec import StudySpec
 from trainables.files import read_json, write_json
 

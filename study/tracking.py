@@ -2,8 +2,8 @@
 
 The study's own run is the parent, every trial a child. Whatever is said here is put down in memory and returns at once
 (a few microseconds); one background thread imports MLflow, opens the store and writes, so that training never waits for
-it. What one run still lacks is kept as *one* set of changes, so a slow or dead server makes writes larger, not more, and
-the thread catches up when it is back. Saying everything again in another process (a replay) writes nothing new.
+it. What one run still lacks is kept as *one* set of changes, so a slow or dead server makes writes larger, not more,
+and the thread catches up when it is back. Saying everything again in another process (a replay) writes nothing new.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ class Projection:
         files = [Path(path) for path in artifacts]
         with self._changed:
             self._unfinished.discard(PARENT)
-        self._put(PARENT, Changes(tags=tags, files=files, status=STATUS[state], leaderboard=(summary or {}).get("rows", [])))
+        board = (summary or {}).get("rows", [])
+        self._put(PARENT, Changes(tags=tags, files=files, status=STATUS[state], leaderboard=board))
 
     # ---- the writer
 
@@ -199,11 +200,12 @@ class Projection:
                 store = store or self._open()
                 self._drain(store)
                 pause = FIRST_PAUSE
-            except Exception as problem:  # noqa: BLE001 - whatever MLflow, SQLAlchemy or the network think of: training goes on
+            except Exception as problem:
                 # Opened anew next time: what was half written, or written without an answer, is then read first.
                 store = None
-                self._tell(f"MLflow at {without_password(self.uri)} cannot be written now ({first_line(problem)}); "
-                           "the study goes on, and MLflow catches up when it is back")
+                if not self._failures:  # told once, however often and in whichever words it fails
+                    self._tell(f"MLflow at {without_password(self.uri)} cannot be written now ({first_line(problem)});"
+                               " the study goes on, and MLflow catches up when it is back")
                 with self._changed:
                     self._failures += 1
                     self._changed.notify_all()
@@ -306,6 +308,8 @@ def is_lasting(problem: Exception) -> bool:
 def first_line(problem: Exception) -> str:
     """The first line of an error, without passwords of the URIs in it, at most 160 characters."""
     text = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+    if "HTTPConnectionPool" in text or "HTTPSConnectionPool" in text:
+        return "it does not answer"
     return without_password(text)[:160]
 
 

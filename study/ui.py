@@ -1,8 +1,8 @@
 """``oraclegap ui``: MLflow's own pages, opened on the studies' gaps.
 
-The server listens on the loopback only and answers to exactly the two names a browser on this machine uses. MLflow 3.17's
-default patterns accept ``10.evil.com`` (``10.*``), which a page on the web can make point at 127.0.0.1; it has no
-authentication, so no other address is offered: a colleague comes through ``ssh -L``.
+The server listens on the loopback only and answers to exactly the two names a browser on this machine uses. MLflow
+3.17's default patterns accept ``10.evil.com`` (``10.*``), which a page on the web can make point at 127.0.0.1; it has
+no authentication, so no other address is offered: a colleague comes through ``ssh -L``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def stop_signals() -> Iterator[None]:
 @contextlib.contextmanager
 def server(root: Path, *, uri: str, host: str, port: int) -> Iterator[tuple[str, subprocess.Popen]]:
     """A running MLflow server, (its address, its process); ended on leaving. ``port`` 0 takes a free one."""
-    host = loopback(host)
+    host, root = loopback(host), Path(root).resolve()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise UserError(f"{root}: no study was logged to MLflow here yet; launch one, or name its folder with --root")
     port = free_port(host, port)
@@ -81,7 +81,7 @@ def server(root: Path, *, uri: str, host: str, port: int) -> Iterator[tuple[str,
     ]  # fmt: skip
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            command, env=server_environment(uri), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=root,
+            command, env=server_environment(uri), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )
         try:
@@ -100,6 +100,7 @@ def server_environment(uri: str) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_AGENT_HINT": "1",
+        "PYTHONSAFEPATH": "1",  # a folder named like a package, where the user stands, is not that package
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more processes, for features of language models
     }
 
@@ -127,7 +128,7 @@ def free_port(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as problem:
             raise EnvironmentProblem(
-                f"port {port} of {host} cannot be used ({problem.strerror}); choose another with --port, 0 for a free one"
+                f"port {port} of {host} cannot be used ({problem.strerror}); choose another with --port (0: a free one)"
             ) from None
         return probe.getsockname()[1]
 

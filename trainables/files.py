@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text. Refuses NaN and infinity."""
@@ -64,6 +66,23 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return None
+
+
+def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> str:
+    """Writes named arrays as safetensors and returns the file's SHA-256."""
+    from safetensors.numpy import save
+
+    # safetensors writes the buffer that lies under a strided view, such as a column: other numbers than were given.
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file."""
+    from safetensors.numpy import load_file
+
+    return load_file(path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -21,16 +21,27 @@ from torch import Tensor, nn
 
 from trainables import checkpoint
 from trainables.augment import Augmenter, Normaliser, mixup
-from trainables.files import derive_seed, digest_of, read_json, write_atomic, write_json
+from trainables.files import derive_seed, digest_of, write_atomic, write_json
+from trainables.inference import (
+    EVALUATION_BATCH,
+    embed_all,
+    embed_images,
+    load_model,
+    pick_device,
+    read_features,
+    read_result,
+    to_device,
+)
 from trainables.methods import get_method
 
 if TYPE_CHECKING:
     from trainables.data import View
-    from trainables.methods.base import Method
+
+__all__ = ["Diverged", "TrainSettings", "Training", "derive_seed", "embed_images", "fit", "load_model", "pick_device",
+           "read_features", "read_result"]
 
 RUNNING_VALIDATION = 2048  # images judged after an epoch whose numbers decide nothing; the last epoch takes all
 SYNTHETIC_IMAGES = 2048  # validation images made abnormal, per transform
-EVALUATION_BATCH = 512
 
 
 class Diverged(RuntimeError):
@@ -48,20 +59,6 @@ class TrainSettings:
     device: str = "auto"  # auto | cpu | cuda
     threads: int = 1
     gpu_memory_fraction: float | None = None  # enforced: more is an out-of-memory error
-
-
-def pick_device(settings: TrainSettings) -> torch.device:
-    """The device, set up: threads on a CPU, TF32 and the memory limit on CUDA."""
-    torch.set_num_threads(settings.threads)
-    name = settings.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        if settings.gpu_memory_fraction:
-            torch.cuda.set_per_process_memory_fraction(min(1.0, settings.gpu_memory_fraction))
-    return device
 
 
 def one_cycle(progress: float, *, peak: float, warmup: float) -> float:
@@ -187,11 +184,11 @@ class Training:
             momentum=self.params["momentum"], nesterov=self.params["momentum"] > 0, fused=True,
         )
         self.normalise = Normaliser(view.mean, view.std, device)
-        self.augment = Augmenter(_to_device(view.train_images, device), self.normalise, self.params,
+        self.augment = Augmenter(to_device(view.train_images, device), self.normalise, self.params,
                                  flips_keep_labels=view.flips_keep_labels)
-        self.labels = _to_device(view.train_labels, device)
-        self.validation = _to_device(view.validation_images, device)
-        self.validation_labels = _to_device(view.validation_labels, device)
+        self.labels = to_device(view.train_labels, device)
+        self.validation = to_device(view.validation_images, device)
+        self.validation_labels = to_device(view.validation_labels, device)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """Mean loss and the last learning rate."""
@@ -239,14 +236,14 @@ class Training:
         return torch.randperm(len(self.validation_labels), generator=generator)[:limit].to(self.device)
 
     def _embed(self, images: Tensor) -> dict[str, Tensor]:
-        return _embed(self.model, self.method, images, self.normalise, batch_size=EVALUATION_BATCH)
+        return embed_all(self.model, self.method, images, self.normalise, batch_size=EVALUATION_BATCH)
 
     def _features_and_signals(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         from analysis import metrics
         from trainables.synthetic import DEFAULT_TRANSFORMS, synthetic_outlier_auroc
 
         validation = self._embed(self.validation)
-        train = self._embed(_to_device(self.view.train_images, self.device))
+        train = self._embed(to_device(self.view.train_images, self.device))
         features = {f"validation/{name}": tensor for name, tensor in validation.items()}
         features |= {f"train/{name}": train[name] for name in ("z", "logits")}
         features = {name: tensor.cpu().numpy() for name, tensor in features.items()}
@@ -287,8 +284,9 @@ class Training:
             self.model.load_state_dict(part["model"])
             for name, parameter in self.model.named_parameters():
                 if name in part["momentum"]:
-                    self.optimiser.state[parameter]["momentum_buffer"] = part["momentum"][name].to(
-                        memory_format=torch.preserve_format)
+                    # in the parameter's own layout, which the fused step takes for granted
+                    self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
+                        part["momentum"][name])
             self.rows = record["rows"]
             self.best = {**record["best"], "weights": part["best"]} if "best" in record else None
         # rows of epochs that will be trained again go, and with them a half-written last line
@@ -308,71 +306,6 @@ def fit(
         if report is not None:
             report(row)
     return training.finish()
-
-
-def read_result(folder: Path) -> dict | None:
-    """``result.json`` of a finished trial, or None."""
-    return read_json(Path(folder) / "result.json")
-
-
-def read_features(folder: Path) -> dict[str, np.ndarray]:
-    """Arrays "train/z" (N×D), "train/logits" (N×K), "validation/…" of a finished trial, verified."""
-    result = _finished(folder)
-    tensors = checkpoint.read_tensors(Path(folder) / "features.safetensors", result["features_sha256"])
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
-
-
-def load_model(
-    folder: Path, *, view_shape: tuple[int, int, int], num_classes: int, method: str, network: str, params: dict
-) -> nn.Module:
-    """The trained module of a finished trial, verified, in evaluation mode on the CPU."""
-    result = _finished(folder)
-    weights = checkpoint.read_tensors(Path(folder) / "model.safetensors", result["weights_sha256"])
-    with torch.random.fork_rng(devices=[]):
-        model = get_method(method).build(view_shape, num_classes, network, params)
-    model.load_state_dict(weights)
-    return model.to(memory_format=torch.channels_last).eval()
-
-
-def embed_images(
-    model: nn.Module, method: str | Method, images: np.ndarray, view: View, *, batch_size: int = EVALUATION_BATCH,
-    device: str | torch.device = "cpu",
-) -> dict[str, np.ndarray]:
-    """float32 arrays "z" (N×D), "logits" (N×K) and the method's own scores (N) of uint8 images N×H×W×C.
-
-    Of ``view`` only mean and std are used.
-    """
-    method = get_method(method) if isinstance(method, str) else method
-    normalise = Normaliser(view.mean, view.std, device)
-    out = _embed(model.to(device), method, _to_device(images, torch.device(device)), normalise, batch_size=batch_size)
-    return {name: tensor.cpu().numpy() for name, tensor in out.items()}
-
-
-def _embed(
-    model: nn.Module, method: Method, images: Tensor, normalise: Normaliser, *, batch_size: int
-) -> dict[str, Tensor]:
-    model.eval()
-    with torch.inference_mode():
-        # an empty array still makes one (empty) batch, so that the shapes are right
-        batches = [method.embed(model, normalise(batch)) for batch in images.split(batch_size)] if len(images) else [
-            {k: v[:0] for k, v in method.embed(model, normalise(images.new_zeros(1, *images.shape[1:]))).items()}]
-    return {name: torch.cat([batch[name] for batch in batches]).float() for name in batches[0]}
-
-
-def _finished(folder: Path) -> dict:
-    result = read_result(folder)
-    if result is None:
-        raise ValueError(f"{folder} has no result.json: its trial is not finished")
-    return result
-
-
-def _to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A tensor that is only ever read: Ray's arrays and memory maps are read-only, and are not copied on a CPU."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 def _autocast(device: torch.device):

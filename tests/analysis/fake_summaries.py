@@ -100,7 +100,7 @@ def nominal_only(**over: Any) -> dict[str, Any]:
     """A study without anomalies: trained, selected, nothing revealed."""
     made = summary(**over) | {"nominal_only": True}
     nominal = {"method", "split", "seed", "trial", "state", "reason", "selected", "scorer", "signal", "signal_value",
-               "closed_set_accuracy", "params", "signals", "train_seconds"}
+               "params", "signals", "train_seconds"}
     made["rows"] = [{k: v if k in nominal else None for k, v in row.items()} for row in made["rows"]]
     return made
 
@@ -108,10 +108,10 @@ def nominal_only(**over: Any) -> dict[str, Any]:
 def retrained(made: dict[str, Any], *, seeds: int = 3, move: float = 0.03) -> dict[str, Any]:
     """Adds rows of the selected trials trained again; `move` is how far a seed shifts AUROC."""
     again = []
-    for row in [r for r in made["rows"] if r["selected"]]:
+    for row in [r for r in made["rows"] if r["selected"] and r["state"] != "retrained"]:
         for seed in range(1, seeds + 1):
             auroc = row["scorer_auroc"] + move * (-1) ** seed
-            again.append(row | {"state": "retrained", "seed": seed, "selected": False, "scorer_auroc": auroc})
+            again.append(row | {"state": "retrained", "seed": seed, "selected": True, "scorer_auroc": auroc})
     return made | {"rows": made["rows"] + again}
 
 

@@ -94,6 +94,7 @@ def test_standardiser_of_a_constant_divides_by_the_floor():
     fitted = Standardiser.fit(np.full(10, 3.0))
     assert (fitted.mean, fitted.sd) == (3.0, 0.0)
     np.testing.assert_allclose(fitted([3.0, 3.0 + 2**-30]), [0.0, 2**-30 * 1e12])
+    assert Standardiser(0.0, 2e-12)([1e-12]) == pytest.approx([0.5])  # a floor, not a summand
     for scores in ([], [1.0, np.nan], [np.inf]):
         with pytest.raises(ValueError, match="finite"):
             Standardiser.fit(scores)
@@ -124,7 +125,7 @@ def test_a_rule_is_the_mean_of_its_standardised_members(rule):
     fitted = rule_for(rule)
     expected = np.zeros(len(TEST))
     scorers = fit_scorers(fitted.members, TRAIN, parameters=fitted.parameters, own=OWN)
-    for name, scorer in scorers.items():
+    for scorer in scorers.values():
         nominal = scorer.score(VALIDATION)
         expected += (scorer.score(TEST) - nominal.mean()) / nominal.std() / len(scorers)
     np.testing.assert_allclose(fitted.score(TEST), expected, atol=1e-10)

@@ -139,7 +139,7 @@ def test_crossfit_regret_sees_a_better_trial_and_ties_go_to_the_selected():
     trials = {0: {FROZEN_RULE: score(0, 0.5)}, 1: {FROZEN_RULE: score(1, 3.0)}}
     assert regret_crossfit(trials, MASK, 0) > 0.2
     assert regret_crossfit(trials, MASK, 1) == 0.0
-    assert regret_from_halves({0: {FROZEN_RULE: [0.9, 0.8], "knn": [0.9, 0.5]}}, 0) == 0.0
+    assert regret_from_halves({0: {"knn": [0.9, 0.5], FROZEN_RULE: [0.9, 0.8]}}, 0) == 0.0
 
 
 def test_crossfit_regret_without_halves_is_none():

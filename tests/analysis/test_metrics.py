@@ -205,6 +205,11 @@ def test_ece_is_the_naive_sum_over_bins():
     assert metrics.ece(logits, labels) == pytest.approx(expected, abs=1e-12)
 
 
+def test_ece_puts_a_confidence_on_an_edge_into_the_lower_bin():
+    logits = np.array([[0.0, 0.0], [90.0, 0.0]])  # confidences 0.5, right, and 1, wrong
+    assert metrics.ece(logits, [0, 1], bins=2) == pytest.approx((0.5 + 1) / 2)
+
+
 def test_huge_logits_do_not_overflow():
     logits = np.array([[1e4, 0.0], [0.0, 1e4], [1e4, 0.0]])
     assert metrics.nll(logits, [0, 1, 1]) == pytest.approx(1e4 / 3)

@@ -166,6 +166,22 @@ def test_lambda_zero_negative_gap_and_below_chance_can_be_drawn():
     assert ">0</text>" in found["lambda"].wide
 
 
+@pytest.mark.parametrize(("values", "start"), [
+    ([0.99, 0.95], 0.9), ([0.91, 0.99], 0.8), ([0.83], 0.8), ([0.81, 0.9], 0.5), ([0.5], 0.5), ([0.45], 0.42), ([0.01], 0),
+])
+def test_ladder_begins_at_chance_or_nearer(values, start):
+    assert plots.axis_start(values) == pytest.approx(start)
+
+
+def test_lambda_in_less_than_a_decade_has_readable_ticks():
+    made = fake.summary(methods=("hybrid",), trials=3)
+    for row, weight in zip(made["rows"], (0.1, 0.12, 0.2), strict=True):
+        row["params"]["reconstruction_weight"] = weight
+    svg = plots.draw_all(made)["lambda"].wide
+    assert "mathdefault" not in svg
+    assert [mark for mark in (">0.1<", ">0.14<", ">0.2<") if mark not in svg] == []
+
+
 def test_several_splits_are_averaged_first_then_small_multiples():
     found = plots.draw_all(fake.summary(splits=(0, 1), trials=2))
     assert list(found) == ["gaps", "gaps-by-split", "lambda", "signal"]

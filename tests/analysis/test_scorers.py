@@ -91,6 +91,13 @@ def test_knn_tells_near_neighbours_apart():
     np.testing.assert_allclose(scores, [0, 1e-5, 3e-5], rtol=1e-3, atol=1e-9)
 
 
+def test_knn_finds_the_nearest_among_neighbours_that_float32_cannot_order():
+    train = np.array([[1.0, 4e-5], [1.0, 3e-5], [1.0, 2e-5], [1.0, 1e-5], [0.0, 1.0]])
+    for order in (slice(None), slice(None, None, -1)):
+        scorer = get_scorer("knn").fit(Features(train[order], train[order]), {"k": 1})
+        np.testing.assert_allclose(scorer.score(Features(train[:1] * [1, 0], train[:1] * [1, 0])), [1e-5], rtol=1e-3)
+
+
 def test_k_is_cut_to_the_number_of_training_images():
     few = TRAIN.select(slice(0, 3))
     np.testing.assert_array_equal(get_scorer("knn").fit(few, {"k": 50}).score(TEST),

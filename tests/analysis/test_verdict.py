@@ -219,3 +219,41 @@ def test_what_the_search_gained_over_the_default():
     assert f"AUROC by +{chosen['scorer_auroc'] - start['scorer_auroc']:.3f}" in words
     chosen["selected"], start["selected"] = False, True
     assert "preferred no other" in " ".join(verdict(made).sentences)
+
+
+def test_frozen_but_not_yet_revealed_is_said_so():
+    made = fake.nominal_only() | {"nominal_only": False, "revealed": False}
+    found = verdict(made, selection=fake.selection(made))
+    assert found.kind == "nothing"
+    assert "not revealed yet" in found.headline
+    assert found.sentences[0].startswith("classifier, split 0: trial ")
+
+
+def test_duplicates_and_unreadable_files_are_counted_apart():
+    made = fake.summary(duplicates={"nominal_moved": 3, "anomalous_copies_dropped": 1, "skipped_files": 2})
+    texts = [c.text for c in cautions.find(made)]
+    assert any(text.startswith("4 images found more than once") for text in texts)
+    assert any(text.startswith("2 files could not be read") for text in texts)
+    assert cautions.find(fake.summary(duplicates={"nominal_moved": 0, "skipped_files": 0})) == []
+
+
+def test_a_representation_below_the_oracle_is_doubted_not_called_closed():
+    made = fake.summary(methods=("classifier",))
+    row = next(row for row in made["rows"] if row["selected"])
+    row.update(oracle_representation_auroc=0.5, representation_gap=0.5 - row["oracle_detector_auroc"])
+    assert any("cannot be trusted" in c.text for c in cautions.find(made))
+    assert "it did not work" in gap_sentences(made)[0]
+    row.update(representation_gap=-0.01)
+    assert not any("cannot be trusted" in c.text for c in cautions.find(made))
+    assert "no representation gap" in gap_sentences(made)[0]
+
+
+def test_gap_over_several_splits_is_judged_over_the_splits():
+    def words(gaps):
+        made = many([0.8] * len(gaps), [0.7] * len(gaps))
+        for row, gap in zip([r for r in made["rows"] if r["method"] == "a"], gaps, strict=True):
+            row.update(extraction_gap=gap, extraction_gap_ci=[gap - 0.06, gap + 0.06])
+        return gap_sentences(made)[0]
+
+    assert "not extracted" in words([0.05, 0.055, 0.045])  # each split alone would be noise, together they are not
+    assert "no extraction gap beyond noise" in words([0.15, -0.05, 0.05])

@@ -58,9 +58,10 @@ class Hybrid(Classifier):
     info = MethodInfo(
         name="hybrid",
         title="Hybrid (classifier and autoencoder)",
-        paper="Dietterich, Garrepalli & Guyer, A Representation Analysis of Image Anomaly Detection",
-        year=2021,
-        url="https://github.com/tadeze/representation-anomaly-detection",
+        paper="Dietterich, Garrepalli & Guyer, A Representation Analysis of Image Anomaly Detection; the oracles: "
+        "Garrepalli, Fern & Dietterich, Oracle Analysis of Representations for Deep Open Set Detection",
+        year=2022,
+        url="https://arxiv.org/abs/2209.11350",
         relative_cost=1.3,
     )
     own_scorers = ("reconstruction_error",)

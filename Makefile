@@ -1,0 +1,28 @@
+# make study: the digits study into runs/digits.   make test: the tests.   Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup study test lint clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("oraclegap needs Python >= 3.11, not " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $(STAMP)
+
+study: setup
+	$(RUN)/oraclegap launch digits
+
+lint: setup
+	$(RUN)/ruff check .
+	$(RUN)/lint-imports --no-cache
+
+test: lint
+	$(RUN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build *.egg-info

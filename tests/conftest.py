@@ -1,0 +1,64 @@
+"""Fixtures that several test files use: the command line as a user calls it, and one small finished study."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+#: A study of real digits that ends in seconds; every test that needs a finished study shares one run of it.
+TINY = ["search.trials=2", "training.epochs=4", "training.batch_size=64", "name=tiny"]
+ORACLEGAP = [sys.executable, "-m", "study"]
+
+
+@pytest.fixture(autouse=True)
+def _own_tracking(monkeypatch):
+    """No test may reach a developer's MLflow server or Ray cluster."""
+    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def overrides(*pairs: str) -> list[str]:
+    """``-o`` for each pair."""
+    return [word for pair in pairs for word in ("-o", pair)]
+
+
+def run(*arguments: str, cwd: Path, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess:
+    """Runs ``oraclegap`` as a process of its own."""
+    return subprocess.run(
+        [*ORACLEGAP, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=timeout,
+        env={**os.environ, "COLUMNS": "100", **environment}, check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_launch(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """(folder of runs, what the launch printed) of one finished digits study of two methods."""
+    cwd = tmp_path_factory.mktemp("tiny")
+    done = run("launch", "digits", *overrides(*TINY, "data.seeds=[0, 1]", "resources.address=\"local\""), cwd=cwd)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return cwd, done
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_launch) -> Path:
+    """The folder of that study. Tests read it and leave it as it is."""
+    return tiny_launch[0] / "runs" / "tiny"
+
+
+def digits_npz(path: Path, *, change=None) -> Path:
+    """The real digits as an npz file, after ``change(images, labels)``; class names are words."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = np.rint(data.images * 255 / 16).astype(np.uint8)
+    labels = data.target.astype(np.int64)
+    names = np.array("zero one two three four five six seven eight nine".split())
+    if change is not None:
+        images, labels, names = change(images, labels, names)
+    np.savez(path, images=images, labels=labels, class_names=names)
+    return path

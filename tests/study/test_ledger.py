@@ -1,0 +1,117 @@
+"""The ledger on a real SQLite file: what is asked depends on history alone, and a crash loses nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+
+from study.errors import UserError
+from study.ledger import Ledger, distributions, launch_lock
+from study.spec import StudySpec
+
+SAMPLERS = ("tpe", "random", "gp", "cmaes")
+
+
+def a_spec(**search) -> StudySpec:
+    return StudySpec.parse({"name": "x", "methods": ["classifier", "hybrid"], "search": {"trials": 12, **search}})
+
+
+def outcome(value: float) -> dict:
+    return {"signals": {"val_accuracy": value, "val_nll": 1 - value}, "train_seconds": 1.0}
+
+
+def run_trials(ledger: Ledger, count: int) -> list[dict]:
+    for number in range(count):
+        ledger.tell("classifier", 0, ledger.ask("classifier", 0), outcome(1 / (number + 2)))
+    return [trial.params for trial in ledger.trials("classifier", 0)]
+
+
+def test_trial_zero_is_the_default_configuration(tmp_path):
+    ledger = Ledger(a_spec(), tmp_path)
+    for method in ("classifier", "hybrid"):
+        ledger.ask(method, 0)
+        assert ledger.trials(method, 0)[0].params == a_spec().space(method).default()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_suggestions_depend_on_history_alone(tmp_path, sampler):
+    """A process that dies after each trial asks the same as one that lives."""
+    spec = a_spec(sampler=sampler)
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    living = run_trials(Ledger(spec, tmp_path / "a"), 6)
+    for number in range(6):
+        ledger = Ledger(spec, tmp_path / "b")
+        ledger.tell("classifier", 0, ledger.ask("classifier", 0), outcome(1 / (number + 2)))
+    assert [t.params for t in Ledger(spec, tmp_path / "b").trials("classifier", 0)] == living
+    assert len({str(p) for p in living}) == 6
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("stored", [0, 1, 3])
+def test_a_configuration_cut_short_by_a_kill_becomes_what_it_would_have_been(tmp_path, sampler, stored):
+    spec = a_spec(sampler=sampler)
+    whole, cut = tmp_path / "a", tmp_path / "b"
+    whole.mkdir(), cut.mkdir()
+    run_trials(Ledger(spec, whole), 5)
+    ledger = Ledger(spec, cut)
+    run_trials(ledger, 5)
+    expected = Ledger(spec, whole).ask("classifier", 0).params
+    # What a kill inside `ask` leaves: a running trial with the first few parameters stored.
+    trial_id = ledger.storage.create_new_trial(ledger.study("classifier", 0)._study_id)
+    wanted = distributions(spec.space("classifier"))
+    for name in list(wanted)[:stored]:
+        ledger.storage.set_trial_param(trial_id, name, wanted[name].to_internal_repr(expected[name]), wanted[name])
+    (resumed,) = Ledger(spec, cut).unfinished("classifier", 0)
+    assert resumed.number == 5 and resumed.params == expected
+
+
+def test_running_trials_come_back_under_their_numbers_and_ended_ones_do_not(tmp_path):
+    ledger = Ledger(a_spec(), tmp_path)
+    ledger.tell("hybrid", 0, ledger.ask("hybrid", 0), outcome(0.5))
+    params = ledger.ask("hybrid", 0).params
+    again = Ledger(a_spec(), tmp_path)
+    (trial,) = again.unfinished("hybrid", 0)
+    assert (trial.number, trial.params, again.asked("hybrid", 0)) == (1, params, 2)
+    again.tell("hybrid", 0, trial, {"reason": "diverged: training loss is nan"})
+    assert again.unfinished("hybrid", 0) == []
+    failed = again.trials("hybrid", 0)[1]
+    assert (failed.state, failed.reason, failed.signals) == ("failed", "diverged: training loss is nan", {})
+
+
+def test_telling_twice_keeps_the_first(tmp_path):
+    ledger = Ledger(a_spec(), tmp_path)
+    trial = ledger.ask("classifier", 0)
+    first = ledger.tell("classifier", 0, trial, outcome(0.75))
+    again = Ledger(a_spec(), tmp_path)
+    assert again.trials() == [first] and first.signals["val_accuracy"] == 0.75 and first.ended_at
+
+
+def test_an_ordinary_optuna_tool_can_open_it(tmp_path):
+    import optuna
+
+    run_trials(Ledger(a_spec(), tmp_path), 3)
+    study = optuna.load_study(study_name="classifier/0", storage=f"sqlite:///{tmp_path}/ledger.db")
+    assert len(study.trials_dataframe()) == 3 and study.best_value == 0.5
+
+
+def test_a_second_launch_names_the_first(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    parent, child = context.Pipe()
+    holder = context.Process(target=_hold, args=(tmp_path, child))
+    holder.start()
+    try:
+        assert parent.recv() == "held"
+        with pytest.raises(UserError, match=f"process {holder.pid}"), launch_lock(tmp_path):
+            pytest.fail("the lock was given twice")
+    finally:
+        holder.kill()
+        holder.join()
+    with launch_lock(tmp_path):  # the holder died without a word, and its lock with it
+        pass
+
+
+def _hold(folder, pipe):
+    with launch_lock(folder):
+        pipe.send("held")
+        pipe.recv()

@@ -1,0 +1,142 @@
+"""The spec: ready ones load, one round trip loses nothing, and every mistake is one line that says what to do."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.errors import UserError
+from study.spec import StudySpec, find_spec, ready_specs
+
+MINIMAL = {"name": "x", "methods": ["classifier"]}
+
+
+@pytest.mark.parametrize("name", ready_specs())
+def test_ready_specs_load_and_survive_a_round_trip(name, tmp_path):
+    spec = StudySpec.load(name)
+    (tmp_path / "again.toml").write_text(spec.to_toml())
+    assert StudySpec.load(tmp_path / "again.toml") == spec
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    trials=st.integers(1, 10**6), folds=st.sampled_from([0, 2, 3, 5]), epochs=st.integers(1, 500),
+    splits=st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True),
+    low=st.floats(1e-4, 1e-2), high=st.floats(0.1, 5), own=st.integers(1, 9),
+)
+def test_any_valid_spec_survives_a_round_trip(trials, folds, epochs, splits, low, high, own):
+    import tomllib
+
+    table = {
+        **MINIMAL, "methods": ["classifier", "hybrid"], "data": {"splits": splits},
+        "training": {"epochs": epochs, "hybrid": {"epochs": own}},
+        "search": {"trials": trials, "space": {"hybrid": {"reconstruction_weight": {"low": low, "high": high}}}},
+        "selection": {"folds": folds, "scorer_rule": "all_mean"},
+    }
+    spec = StudySpec.parse(table)
+    again = StudySpec.parse(tomllib.loads(spec.to_toml()))
+    assert again == spec and not spec.changes(again)
+    assert again.training.for_method("hybrid")["epochs"] == own
+    assert again.training.for_method("classifier")["epochs"] == epochs
+
+
+BAD = {
+    "misspelt table": ({"serach": {}}, ["serach", "did you mean 'search'"]),
+    "misspelt key": ({"search": {"trails": 3}}, ["search.trails", "did you mean 'trials'"]),
+    "unknown method": ({"methods": ["clasifier"]}, ["clasifier", "did you mean 'classifier'"]),
+    "no method": ({"methods": []}, ["methods"]),
+    "method twice": ({"methods": ["hybrid", "hybrid"]}, ["same method twice"]),
+    "method not a list": ({"methods": "classifier"}, ["methods"]),
+    "no trials": ({"search": {"trials": 0}}, ["search.trials", "0"]),
+    "trials as text": ({"search": {"trials": "many"}}, ["search.trials", "many"]),
+    "trials as a fraction": ({"search": {"trials": 1.5}}, ["search.trials"]),
+    "gpu above one": ({"resources": {"gpus_per_trial": 1.5}}, ["resources.gpus_per_trial", "1.5"]),
+    "gpu negative": ({"resources": {"gpus_per_trial": -0.5}}, ["resources.gpus_per_trial"]),
+    "no cpu": ({"resources": {"cpus_per_trial": 0}}, ["resources.cpus_per_trial"]),
+    "infinite cpus": ({"resources": {"cpus_per_trial": float("inf")}}, ["resources.cpus_per_trial"]),
+    "name with a path": ({"name": "../x"}, ["name", "no path"]),
+    "empty name": ({"name": ""}, ["name"]),
+    "long name": ({"name": "x" * 65}, ["name"]),
+    "unknown source": ({"data": {"source": "imagenet"}}, ["data.source", "imagenet"]),
+    "source without path": ({"data": {"source": "folder"}}, ["folder", "path"]),
+    "one nominal class": ({"data": {"nominal_classes": 1}}, ["data.nominal_classes"]),
+    "no split": ({"data": {"splits": []}}, ["data.splits"]),
+    "split twice": ({"data": {"splits": [1, 1]}}, ["data.splits", "twice"]),
+    "negative seed": ({"data": {"seeds": [-1]}}, ["data.seeds"]),
+    "unknown partition": ({"data": {"partition": "random"}}, ["data.partition"]),
+    "unknown network": ({"training": {"network": "vgg"}}, ["training.network", "vgg"]),
+    "override of an unknown method": ({"training": {"csii": {"epochs": 3}}}, ["training.csii"]),
+    "override of an unknown key": ({"training": {"hybrid": {"epoch": 3}}}, ["epoch", "did you mean 'epochs'"]),
+    "override with a bad value": ({"training": {"hybrid": {"epochs": 0}}}, ["epochs"]),
+    "batch of one": ({"training": {"batch_size": 1}}, ["training.batch_size"]),
+    "unknown sampler": ({"search": {"sampler": "grid"}}, ["search.sampler", "grid"]),
+    "unknown parameter": ({"search": {"space": {"hybrid": {"lambda": 1}}}}, ["lambda"]),
+    "reversed range": ({"search": {"space": {"hybrid": {"reconstruction_weight": {"low": 2.0, "high": 1.0}}}}},
+                       ["reconstruction_weight"]),
+    "log of zero": ({"search": {"space": {"hybrid": {"reconstruction_weight": {"low": 0.0, "high": 1.0, "log": True}}}}},
+                    ["reconstruction_weight"]),
+    "nan bound": ({"search": {"space": {"hybrid": {"reconstruction_weight": {"low": float("nan"), "high": 1.0}}}}},
+                  ["reconstruction_weight"]),
+    "infinite bound": ({"search": {"space": {"classifier": {"learning_rate": {"low": 0.1, "high": float("inf")}}}}},
+                       ["learning_rate"]),
+    "empty choices": ({"search": {"space": {"classifier": {"learning_rate": []}}}}, ["learning_rate"]),
+    "space of an unknown method": ({"search": {"space": {"hybird": {}}}}, ["hybird", "did you mean 'hybrid'"]),
+    "post-hoc of an unknown scorer": ({"search": {"posthoc": {"enrgy": {}}}}, ["enrgy"]),
+    "post-hoc of an unknown parameter": ({"search": {"posthoc": {"energy": {"t": {"low": 1, "high": 2}}}}}, ["energy.t"]),
+    "post-hoc reversed": ({"search": {"posthoc": {"energy": {"temperature": {"low": 2.0, "high": 1.0}}}}}, ["low"]),
+    "unknown signal": ({"selection": {"signal": "test_auroc"}}, ["selection.signal", "test_auroc"]),
+    "unknown rule": ({"selection": {"scorer_rule": "top half"}}, ["scorer_rule"]),
+    "rule without folds": ({"selection": {"folds": 0}}, ["folds = 0"]),
+    "one fold": ({"selection": {"folds": 1}}, ["folds = 1"]),
+    "pruner without a curve": ({"search": {"pruner": "median"}, "selection": {"signal": "val_ece"}}, ["pruner"]),
+    "scorer twice": ({"selection": {"scorers": ["msp", "msp"]}}, ["scorers", "twice"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_is_one_line_that_names_it(name):
+    change, words = BAD[name]
+    with pytest.raises(UserError) as caught:
+        StudySpec.parse({**MINIMAL, **change}, where="my.toml")
+    line = str(caught.value)
+    assert line.startswith("my.toml: ") and "\n" not in line and len(line) < 400
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("name = 'x'\nname = 'y'\n", ["not valid TOML"]), ("name = ", ["not valid TOML"]), ("", ["missing"]),
+])
+def test_a_broken_file_is_one_line(tmp_path, text, words):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        StudySpec.load(tmp_path / "bad.toml")
+    assert "bad.toml" in str(caught.value) and "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_overrides_are_toml_values_and_bare_words_are_strings():
+    spec = StudySpec.load("digits", ["search.trials=4", "search.sampler=random", "data.splits=[1, 2]", "name=other"])
+    assert (spec.search.trials, spec.search.sampler, spec.data.splits, spec.name) == (4, "random", [1, 2], "other")
+    assert StudySpec.load("digits", {"search.trials": 5}).search.trials == 5
+
+
+@pytest.mark.parametrize("bad", ["search.trials", "=3", "name.x=3", "search.trials=0", "search.trails=3"])
+def test_a_bad_override_is_an_error(bad):
+    with pytest.raises(UserError):
+        StudySpec.load("digits", [bad])
+
+
+def test_only_budget_concurrency_and_resources_may_change():
+    spec = StudySpec.load("digits")
+    free = ["search.trials=99", "search.max_concurrent=1", "resources.cpus_per_trial=2", "resources.gpus_per_trial=0.5"]
+    assert spec.changes(StudySpec.load("digits", free)) == []
+    fixed = ["data.limit=10", "training.epochs=3", "search.sampler=random", "search.space.hybrid.dropout=0.1"]
+    changed = spec.changes(StudySpec.load("digits", fixed))
+    assert {"data.limit", "training.epochs", "search.sampler"} < set(changed) and len(changed) == 4
+
+
+def test_an_unknown_spec_names_the_nearest_and_the_ready_ones():
+    with pytest.raises(UserError, match="did you mean 'digits'.*ready specs: .*cifar10"):
+        find_spec("digit")

@@ -1,0 +1,63 @@
+"""The hybrid's two losses: what each weight lets through."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from search_spaces import get_space
+from trainables.methods import get_method
+from trainables.methods.hybrid import Decoder
+
+METHOD = get_method("hybrid")
+
+
+def gradients(**changed) -> dict[str, float]:
+    torch.set_num_threads(1)
+    params = get_space("hybrid").default() | changed
+    torch.manual_seed(0)
+    model = METHOD.build((8, 8, 1), 3, "small_cnn", params)
+    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    METHOD.loss(model, images, torch.arange(6) % 3, params, torch.Generator().manual_seed(0))[0].backward()
+    return {part: sum(p.grad.abs().sum().item() for p in getattr(model, part).parameters())
+            for part in ("encoder", "head", "decoder")}
+
+
+def test_without_cross_entropy_only_the_head_learns_labels():
+    probe = gradients(cross_entropy_weight=0.0, reconstruction_weight=1e-12)
+    assert probe["head"] > 0.01, "the linear probe must still learn"
+    assert probe["encoder"] < 1e-6, "labels reach the encoder"
+
+
+def test_lambda_scales_what_the_decoder_sees():
+    weak, strong = gradients(reconstruction_weight=0.1), gradients(reconstruction_weight=1.0)
+    assert strong["decoder"] == pytest.approx(10 * weak["decoder"], rel=1e-3)
+    assert strong["head"] == pytest.approx(weak["head"], rel=1e-3)
+
+
+def test_reconstruction_error_is_the_mean_square_per_image():
+    params = get_space("hybrid").default()
+    model = METHOD.build((8, 8, 1), 3, "small_cnn", params).eval()
+    images = torch.randn(5, 1, 8, 8)
+    out = METHOD.embed(model, images)
+    with torch.no_grad():
+        expected = ((model.decoder(model.encoder(images)) - images) ** 2).mean((1, 2, 3))
+    assert torch.allclose(out["reconstruction_error"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (28, 28, 1), (20, 33, 3), (3, 3, 1), (96, 64, 3)])
+def test_decoder_gives_the_shape_it_was_asked_for(shape):
+    height, width, channels = shape
+    assert Decoder(16, shape)(torch.randn(2, 16)).shape == (2, channels, height, width)
+
+
+def test_decoder_can_overfit_one_image():
+    torch.manual_seed(0)
+    decoder, z, image = Decoder(8, (8, 8, 1)), torch.randn(2, 8), torch.randn(2, 1, 8, 8)
+    optimiser = torch.optim.Adam(decoder.parameters(), lr=0.01)
+    for _ in range(150):
+        error = (decoder(z) - image).square().mean()
+        optimiser.zero_grad()
+        error.backward()
+        optimiser.step()
+    assert error.item() < 0.1

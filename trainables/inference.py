@@ -1,0 +1,101 @@
+"""A finished trial put to use: its result, features and model from the disk, verified, and images through the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables import checkpoint
+from trainables.augment import Normaliser
+from trainables.files import read_json
+from trainables.methods import get_method
+
+if TYPE_CHECKING:
+    from trainables.data import View
+    from trainables.fit import TrainSettings
+    from trainables.methods.base import Method
+
+EVALUATION_BATCH = 512
+
+
+def pick_device(settings: TrainSettings) -> torch.device:
+    """The device, set up: threads on a CPU, TF32 and the memory limit on CUDA."""
+    torch.set_num_threads(settings.threads)
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        if settings.gpu_memory_fraction:
+            torch.cuda.set_per_process_memory_fraction(min(1.0, settings.gpu_memory_fraction))
+    return device
+
+
+def read_result(folder: Path) -> dict | None:
+    """``result.json`` of a finished trial, or None."""
+    return read_json(Path(folder) / "result.json")
+
+
+def read_features(folder: Path) -> dict[str, np.ndarray]:
+    """Arrays "train/z" (N×D), "train/logits" (N×K), "validation/…" of a finished trial, verified."""
+    result = _finished(folder)
+    tensors = checkpoint.read_tensors(Path(folder) / "features.safetensors", result["features_sha256"])
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def load_model(
+    folder: Path, *, view_shape: tuple[int, int, int], num_classes: int, method: str, network: str, params: dict
+) -> nn.Module:
+    """The trained module of a finished trial, verified, in evaluation mode on the CPU."""
+    result = _finished(folder)
+    weights = checkpoint.read_tensors(Path(folder) / "model.safetensors", result["weights_sha256"])
+    with torch.random.fork_rng(devices=[]):
+        model = get_method(method).build(view_shape, num_classes, network, params)
+    model.load_state_dict(weights)
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def embed_images(
+    model: nn.Module, method: str | Method, images: np.ndarray, view: View, *, batch_size: int = EVALUATION_BATCH,
+    device: str | torch.device = "cpu",
+) -> dict[str, np.ndarray]:
+    """float32 arrays "z" (N×D), "logits" (N×K) and the method's own scores (N) of uint8 images N×H×W×C.
+
+    Of ``view`` only mean and std are used.
+    """
+    method = get_method(method) if isinstance(method, str) else method
+    normalise = Normaliser(view.mean, view.std, device)
+    out = embed_all(model.to(device), method, to_device(images, torch.device(device)), normalise, batch_size=batch_size)
+    return {name: tensor.cpu().numpy() for name, tensor in out.items()}
+
+
+def embed_all(
+    model: nn.Module, method: Method, images: Tensor, normalise: Normaliser, *, batch_size: int
+) -> dict[str, Tensor]:
+    model.eval()
+    with torch.inference_mode():
+        # an empty array still makes one (empty) batch, so that the shapes are right
+        batches = [method.embed(model, normalise(batch)) for batch in images.split(batch_size)] if len(images) else [
+            {k: v[:0] for k, v in method.embed(model, normalise(images.new_zeros(1, *images.shape[1:]))).items()}]
+    return {name: torch.cat([batch[name] for batch in batches]).float() for name in batches[0]}
+
+
+def _finished(folder: Path) -> dict:
+    result = read_result(folder)
+    if result is None:
+        raise ValueError(f"{folder} has no result.json: its trial is not finished")
+    return result
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A tensor that is only ever read: Ray's arrays and memory maps are read-only, and are not copied on a CPU."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
