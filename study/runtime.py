@@ -77,16 +77,26 @@ def _connect(ray, address: str) -> subprocess.Popen | None:
         except Exception as error:  # Ray raises ConnectionError, ValueError or RuntimeError for the same thing
             raise EnvironmentProblem(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
         return None
-    if address == "auto":
+    if address == "auto" and (running := _cluster_of_this_machine()):
         try:
-            ray.init(address="auto", **options)
+            ray.init(address=running, **options)
             return None
         except ConnectionError:
-            pass  # none is running: start one
+            pass  # it has ended: start one
     ray.init(address="local", include_dashboard=False, **options)
     node = ray._private.worker._global_node
     started = [info.process.pid for kind in node.all_processes.values() for info in kind]
     return _start_watchdog(started)
+
+
+def _cluster_of_this_machine() -> str | None:
+    """The cluster that ``RAY_ADDRESS`` names, or that ``ray start`` began here.
+
+    Ray's own "auto" also joins a cluster that another driver holds for itself, and which will end with it.
+    """
+    from ray._private.utils import read_ray_address
+
+    return os.environ.get("RAY_ADDRESS") or read_ray_address()
 
 
 def _start_watchdog(pids: list[int]) -> subprocess.Popen:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 
 GRACE_SECONDS = 3.0
+LOOK_SECONDS = 2.0
+FIRST_LOOKS, FIRST_LOOK_SECONDS = 40, 0.2  # a raylet starts its agents in its first seconds
 
 
 def processes() -> dict[int, tuple[int, str]]:
@@ -59,10 +62,14 @@ def main() -> None:
     """Waits, then ends what is left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     roots = {int(word) for word in sys.argv[1:]}
-    # Now, since Ray's agents lose their parent, by which one knows them, when the raylet dies first.
+    # Seen while they live, since Ray's agents lose their parent, by which one knows them, when the raylet dies first.
     members = family(roots)
+    looks = 0
+    while not select.select([sys.stdin], [], [], FIRST_LOOK_SECONDS if looks < FIRST_LOOKS else LOOK_SECONDS)[0]:
+        members |= family(roots)
+        looks += 1
     if sys.stdin.readline().strip() != "done":
-        end({**family(roots), **members})
+        end(family(roots) | members)
 
 
 if __name__ == "__main__":

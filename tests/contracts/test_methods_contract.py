@@ -73,7 +73,7 @@ class TestMethod:
     def test_loss_is_finite_and_reaches_every_parameter(self, name, shape):
         model, params = build(name, shape)
         model.train()
-        for step in range(2):  # the first leaves zero-initialised branches without gradient below them
+        for _ in range(2):  # the first leaves zero-initialised branches without gradient below them
             loss, parts = loss_of(name, model, params, *batch(shape))
             assert loss.ndim == 0 and torch.isfinite(loss)
             assert parts and all(torch.isfinite(part) and not part.requires_grad for part in parts.values())

@@ -15,8 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.errors import EnvironmentProblem, UserError
-from study.mlflow_server import check_server, tracking_uri, without_password
 from study.mlflow_store import Changes, curve_points
 from study.mlflow_view import leaderboard
 from study.tracking import Projection, flatten
@@ -247,8 +245,9 @@ def test_what_a_write_had_to_leave_is_written_later_and_two_failures_are_told_as
     for table in ("params", "latest_metrics"):  # a write that fails halfway, twice, in different words
         with sqlite3.connect(root / "mlflow.db") as connection:
             connection.execute(f"alter table {table} rename to away")
-        projection.trial_started("m/0/0", {"learning_rate": 0.1})
-        projection.trial_metrics("m/0/0", rows(range(2)))
+        if table == "params":
+            projection.trial_started("m/0/0", {"learning_rate": 0.1})
+            projection.trial_metrics("m/0/0", rows(range(2)))
         assert not projection.flush(60)
         with sqlite3.connect(root / "mlflow.db") as connection:
             connection.execute(f"alter table away rename to {table}")
@@ -317,47 +316,6 @@ def test_the_leaderboard_starts_with_the_selected_and_stays_within_mlflow_s_limi
     assert "m/0/5]" in first
     assert "m/0/199]" in second
     assert len(board) < 8000
-
-
-def test_the_default_store_lies_with_the_studies(tmp_path):
-    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-
-
-@pytest.mark.parametrize("uri", ["./mlruns", "mlruns", "file:///home/me/mlruns", "/home/me/mlruns"])
-def test_a_file_store_is_refused_with_the_way_out(tmp_path, monkeypatch, uri):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(UserError, match=r"mlflow migrate-filestore --source .*mlruns --target sqlite"):
-        tracking_uri(tmp_path)
-
-
-def test_a_server_that_is_down_is_told_within_five_seconds_without_its_password():
-    start = time.monotonic()
-    with pytest.raises(EnvironmentProblem, match="--offline") as caught:
-        check_server("http://me:secret@127.0.0.1:9/base")  # the discard port: nobody listens
-    assert time.monotonic() - start < 5
-    assert "secret" not in str(caught.value)
-
-
-def test_a_server_that_accepts_and_says_nothing_is_told_in_time():
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        start = time.monotonic()
-        with pytest.raises(EnvironmentProblem, match="does not answer"):
-            check_server(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.5)
-        assert time.monotonic() - start < 2
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("postgresql://me:pass@db:5432/x?sslkey=k", "postgresql://db:5432/x"),
-        ("sqlite:////runs/mlflow.db", "sqlite:////runs/mlflow.db"),
-        ("cannot reach https://me:p%40ss@host/ now", "cannot reach https://host/ now"),
-    ],
-)
-def test_passwords_are_never_shown(text, shown):
-    assert without_password(text) == shown
 
 
 def test_no_environment_variable_reaches_mlflow(root, monkeypatch):

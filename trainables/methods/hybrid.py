@@ -62,7 +62,7 @@ class Hybrid(Classifier):
         "Garrepalli, Fern & Dietterich, Oracle Analysis of Representations for Deep Open Set Detection",
         year=2022,
         url="https://arxiv.org/abs/2209.11350",
-        relative_cost=1.3,
+        relative_cost=1.25,
     )
     own_scorers = ("reconstruction_error",)
 

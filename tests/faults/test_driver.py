@@ -1,0 +1,160 @@
+"""The driver is killed, interrupted or doubled: every trial ends once, and nobody is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ORACLEGAP, TINY, overrides, run
+
+pytestmark = pytest.mark.slow
+TRIALS = 3
+PAIRS = [*TINY, f"search.trials={TRIALS}", "training.epochs=6", 'resources.address="local"']
+LAUNCH = ["launch", "digits", *overrides(*PAIRS)]
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a launch in ``tmp_path``; a test that fails leaves none running."""
+    started = []
+
+    def begin(*more: str) -> subprocess.Popen:
+        log = open(tmp_path / "launch.log", "a")  # noqa: SIM115  (the process owns it)
+        command = [*ORACLEGAP, *LAUNCH, *more]
+        started.append(
+            subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        )
+        return started[-1]
+
+    yield begin
+    for driver in started:
+        driver.kill()
+        driver.wait()
+
+
+def descendants(pid: int) -> set[int]:
+    from study.watchdog import family
+
+    return set(family({pid})) - {pid}
+
+
+def alive(pids: set[int]) -> set[int]:
+    from study.watchdog import processes
+
+    return pids & processes().keys()
+
+
+def gone_within(pids: set[int], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return not alive(pids)
+
+
+def check_every_trial_once(study) -> None:
+    """Ledger, files and MLflow against each other."""
+    import mlflow
+    import optuna
+
+    for method in ("classifier", "hybrid"):
+        loaded = optuna.load_study(study_name=f"{method}/0", storage=f"sqlite:///{study}/ledger.db")
+        states = {t.number: t.state.name for t in loaded.trials}
+        assert states == {number: "COMPLETE" for number in range(TRIALS)}
+        for trial in loaded.trials:
+            folder = study / "trials" / method / "0" / str(trial.number)
+            result = json.loads((folder / "result.json").read_text())
+            assert result["signals"]["val_accuracy"] == trial.value
+            epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            assert epochs == list(range(1, 7))
+    client = mlflow.MlflowClient(f"sqlite:///{study.parent}/mlflow.db")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=1000)
+    kids = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    keys = sorted((r.data.tags["method"], int(r.data.tags["number"])) for r in kids)
+    assert keys == [(m, n) for m in ("classifier", "hybrid") for n in range(TRIALS)]
+    assert len(runs) == len(kids) + 1 and {r.info.status for r in runs} == {"FINISHED"}
+    assert all("gap/extraction" in r.data.metrics for r in kids)
+    for kid in kids:
+        history = client.get_metric_history(kid.info.run_id, "train/loss")
+        assert sorted(point.step for point in history) == list(range(1, 7))
+
+
+def test_killed_at_random_moments_and_launched_again(tmp_path, start):
+    """Two SIGKILLs of the driver, each some seconds into its search, then a launch that finishes."""
+    moments = random.Random(0)
+    study = tmp_path / "runs" / "tiny"
+    for _ in range(2):
+        driver = start()
+        while not (study / "trials").exists() and driver.poll() is None:
+            time.sleep(0.1)
+        time.sleep(moments.uniform(0.5, 4))
+        below = descendants(driver.pid)
+        driver.kill()
+        driver.wait()
+        assert below and gone_within(below, 15), [_command(pid) for pid in alive(below)]
+    done = run(*LAUNCH, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_every_trial_once(study)
+    assert json.loads((study / "selection.json").read_text())["selections"]
+
+
+def test_ctrl_c_is_resumable_and_leaves_nobody(tmp_path, start):
+    driver = start("--offline")
+    study = tmp_path / "runs" / "tiny"
+    while not list(study.glob("trials/*/0/0/metrics.jsonl")) and driver.poll() is None:
+        time.sleep(0.1)
+    second = run(*LAUNCH, "--offline", cwd=tmp_path)  # while the first one holds the study
+    assert second.returncode == 2 and f"process {driver.pid} on " in second.stderr
+    below = descendants(driver.pid)
+    os.kill(driver.pid, signal.SIGINT)
+    assert driver.wait(timeout=10) == 130
+    assert gone_within(below, 15), "orphans"
+    text = (tmp_path / "launch.log").read_text()
+    assert "launch again to continue" in text and "Traceback" not in text
+    done = run(*LAUNCH, "--offline", "--stop-after", "search", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    status = json.loads(run("status", study, "--json", cwd=tmp_path).stdout)
+    assert status["stage"] == "searched" and status["ended"] == 2 * TRIALS
+
+
+def test_a_killed_worker_goes_on_where_it_was(tmp_path, start):
+    driver = start("--offline", "--stop-after", "search", "-o", "training.epochs=120", "-o", "search.trials=1")
+    study = tmp_path / "runs" / "tiny"
+    path = study / "trials" / "classifier" / "0" / "0" / "metrics.jsonl"
+    while not path.exists() or len(path.read_text().splitlines()) < 20:
+        assert driver.poll() is None
+        time.sleep(0.05)
+    before = path.read_text().splitlines()
+    workers = [pid for pid in descendants(driver.pid) if b"Trainable.train" in _command(pid)]
+    assert workers
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    assert driver.wait(timeout=200) == 0, (tmp_path / "launch.log").read_text()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 121))
+    kept = [json.loads(line) for line in before[:-1]]
+    assert rows[: len(kept)] == kept  # trained once: at most the epoch under way was repeated
+    assert re.search(r"classifier/0/0 completed", (tmp_path / "launch.log").read_text())
+
+
+def test_a_diverging_trial_is_an_outcome(tmp_path):
+    pairs = [*TINY, "methods=['classifier']", "search.space.classifier.learning_rate=1e9", "selection.folds=0",
+             "selection.scorer_rule=all_mean", 'resources.address="local"']
+    done = run("launch", "digits", "--offline", *overrides(*pairs), cwd=tmp_path)
+    assert done.returncode == 2 and "no trial completed" in done.stderr
+    status = json.loads(run("status", "runs/tiny", "--json", cwd=tmp_path).stdout)
+    assert status["rows"][0]["failed"] == 2
+    assert all(failure["reason"].startswith("diverged: ") for failure in status["failures"])
+
+
+def _command(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
