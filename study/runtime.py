@@ -1,7 +1,7 @@
 """Ray, started quietly, and gone when its driver is.
 
 A driver that is killed cannot stop the processes it started, so ``study.watchdog`` waits on a pipe from it: when the pipe
-closes unannounced, it ends exactly those processes and their children.
+closes unannounced, it ends exactly those processes.
 """
 
 from __future__ import annotations
@@ -83,10 +83,9 @@ def _connect(ray, address: str) -> subprocess.Popen | None:
             return None
         except ConnectionError:
             pass  # it has ended: start one
+    watchdog = _start_watchdog()
     ray.init(address="local", include_dashboard=False, **options)
-    node = ray._private.worker._global_node
-    started = [info.process.pid for kind in node.all_processes.values() for info in kind]
-    return _start_watchdog(started)
+    return watchdog
 
 
 def _cluster_of_this_machine() -> str | None:
@@ -99,10 +98,10 @@ def _cluster_of_this_machine() -> str | None:
     return os.environ.get("RAY_ADDRESS") or read_ray_address()
 
 
-def _start_watchdog(pids: list[int]) -> subprocess.Popen:
+def _start_watchdog() -> subprocess.Popen:
     # A session of its own: Ctrl-C in the terminal must not end the one who cleans up.
     return subprocess.Popen(
-        [sys.executable, "-S", "-E", str(Path(__file__).with_name("watchdog.py")), *map(str, pids)],
+        [sys.executable, "-S", "-E", str(Path(__file__).with_name("watchdog.py")), str(os.getpid()), str(os.getsid(0))],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )
 

@@ -57,7 +57,7 @@ def digits_npz(path: Path, *, change=None) -> Path:
     data = load_digits()
     images = np.rint(data.images * 255 / 16).astype(np.uint8)
     labels = data.target.astype(np.int64)
-    names = np.array("zero one two three four five six seven eight nine".split())
+    names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
     if change is not None:
         images, labels, names = change(images, labels, names)
     np.savez(path, images=images, labels=labels, class_names=names)
