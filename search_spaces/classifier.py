@@ -16,6 +16,9 @@ def optimiser_parameters() -> dict[str, Parameter]:
         "weight_decay": Float(low=1e-5, high=5e-3, log=True, default=5e-4, legal=POSITIVE, role="nuisance",
                               why="on weights only, neither biases nor normalisation; acts as learning_rate times it"),
         "momentum": Fixed(0.9, legal=(0.0, 0.999), why="trades off against learning_rate, which is searched"),
+        "gradient_clip": Fixed(5.0, legal=(0.0, 1e12), why="largest norm of a step's gradient, 0 for none; ordinary steps "
+                                                           "stay below it, while without it a hybrid of large weight "
+                                                           "diverges at most learning rates"),
         "warmup": Fixed(0.2, legal=FRACTION, why="share of all steps in which the learning rate rises"),
     }
 

@@ -212,6 +212,8 @@ class Training:
                 loss, _ = self.method.loss(self.model, images, targets, self.params, generator)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            if self.params["gradient_clip"]:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.params["gradient_clip"])
             self.optimiser.step()
             total += loss.detach() * len(index)
         mean = (total / count).item()

@@ -141,7 +141,8 @@ def test_a_killed_worker_goes_on_where_it_was(tmp_path, start):
 
 
 def test_a_diverging_trial_is_an_outcome(tmp_path):
-    pairs = [*TINY, "methods=['classifier']", "search.space.classifier.learning_rate=1e9", "selection.folds=0",
+    pairs = [*TINY, "methods=['classifier']", "search.space.classifier.learning_rate=1e9",
+             "search.space.classifier.gradient_clip=0", "selection.folds=0",
              "selection.scorer_rule=all_mean", 'resources.address="local"']
     done = run("launch", "digits", "--offline", *overrides(*pairs), cwd=tmp_path)
     assert done.returncode == 2 and "no trial completed" in done.stderr
