@@ -114,7 +114,7 @@ def _at_the_edge(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterato
 
 
 def edge_side(value: object, limits: object) -> str | None:
-    """"lower", "upper" or None; `limits` = {"low", "high", "log"}."""
+    """"lower", "upper" or None; `limits` = {"low", "high", "log", "natural": edges that cannot be widened}."""
     if not isinstance(limits, Mapping):
         return None
     low, high, here = (rows.finite(item) for item in (limits.get("low"), limits.get("high"), value))
@@ -125,7 +125,8 @@ def edge_side(value: object, limits: object) -> str | None:
             return None
         low, high, here = math.log(low), math.log(high), math.log(here)
     place = (here - low) / (high - low)
-    return "lower" if place <= EDGE else "upper" if place >= 1 - EDGE else None
+    side = "lower" if place <= EDGE else "upper" if place >= 1 - EDGE else None
+    return None if side in (limits.get("natural") or ()) else side
 
 
 def _duplicates(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:

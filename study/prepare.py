@@ -25,7 +25,8 @@ from study.errors import EnvironmentProblem, OracleGapError, UserError
 from study.images import BadImage, conform, end_with_parent
 from study.sources import Source, open_source
 from study.splits import PARTS, Classes, Table, choose_classes, join_duplicates, table_of
-from trainables.data import MANIFEST, canonical_json, digest_of, sha256_of, verify_folder
+from trainables.data import MANIFEST, manifest_digest, verify_folder
+from trainables.files import canonical_json, sha256_of_file, sync_folder
 
 SHOWN = 10  # offending files named in an error
 MIN_STD = 1 / 255  # a channel without any variation must not divide by zero
@@ -225,31 +226,23 @@ def _write_folder(target: Path, parts: dict[str, tuple[np.ndarray, np.ndarray]],
             with open(path, "wb") as stream:
                 np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
                 _sync(stream)
-            files[path.name] = sha256_of(path)
+            files[path.name] = sha256_of_file(path)
     manifest = {**facts, "counts": {name: len(labels) for name, (_, labels) in parts.items()}, "files": files}
-    manifest["digest"] = digest_of(manifest)
+    manifest["digest"] = manifest_digest(manifest)
     with open(temporary / MANIFEST, "w", encoding="utf-8") as stream:
         stream.write(canonical_json(manifest))
         _sync(stream)
-    _sync_folder(temporary)
+    sync_folder(temporary)
     if target.exists():  # a vault whose view was never written
         shutil.rmtree(target)
     os.replace(temporary, target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
     return manifest
 
 
 def _sync(stream) -> None:
     stream.flush()
     os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 
 from study.errors import UserError, nearest
 from study.sources import Source
-from trainables.data import canonical_json
+from trainables.files import canonical_json
 
 PARTS = ("train", "validation", "test")
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

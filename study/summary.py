@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from study.ledger import Ledger, TrialRecord
 from study.reveal_log import contaminated, prior_reveals
 from study.selection import frozen_selection
 from study.spec import StudySpec
-from trainables.files import read_json, write_json
+from trainables.files import read_arrays, read_json, write_json
 
 #: Keys that a reveal fills; a row without anomalies, or of a failed trial, holds null for each.
 REVEALED = (
@@ -36,7 +39,9 @@ def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
         "prior_reveals": prior_reveals(folder, selection["digest"], digests), "contaminated": contaminated(folder),
         "nominal_only": not digests, "revealed": any(row["scorer_auroc"] is not None for row in rows),
         "counts": {state: sum(t.state == state for t in trials) for state in ("completed", "failed", "pruned")},
-        "duplicates": _duplicates(spec, folder, vaults), "method_ranking": selection["method_ranking"], "rows": rows,
+        "duplicates": _duplicates(spec, folder, vaults), "method_ranking": selection["method_ranking"],
+        "spaces": {method: _ranges(spec, method) for method in spec.methods},
+        "comparisons": _comparisons(spec, folder, rows), "rows": rows,
     }
     write_json(folder / "report" / "summary.json", summary)
     return summary
@@ -93,6 +98,39 @@ def _regrets(entry: dict | None, measured: dict[int, dict]) -> dict[str, float |
     table = {n: {**row["scorers"], FROZEN_RULE: row["scorer_auroc"]} for n, row in measured.items()}
     halves = {n: row["half_aurocs"] for n, row in measured.items()}
     return {"regret": regret(table, entry["trial"]), "regret_crossfit": regret_from_halves(halves, entry["trial"])}
+
+
+def _comparisons(spec: StudySpec, folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Paired DeLong of the selected trials of every two methods of a split, on the same test images."""
+    from analysis.uncertainty import paired_delong
+
+    found = []
+    for split in spec.data.splits:
+        chosen = [r for r in rows if r["split"] == split and r["selected"] and r["state"] == "completed"
+                  and r["scorer_auroc"] is not None]
+        scores = [read_arrays(folder / "reveal" / r["method"] / str(split) / f"{r['trial']}.safetensors") for r in chosen]
+        counts = read_json(folder / "vault" / str(split) / "manifest.json")["counts"]
+        is_anomaly = np.repeat([False, True], [counts["test_nominal"], counts.get("test_anomaly", 0)])  # reveal's order
+        for (first, mine), (second, theirs) in combinations(zip(chosen, scores, strict=True), 2):
+            paired = paired_delong(mine["score/frozen_rule"], theirs["score/frozen_rule"], is_anomaly)
+            found.append({
+                "first": first["method"], "second": second["method"], "split": split,
+                "difference": paired.difference, "ci": [paired.low, paired.high], "p_value": paired.p_value,
+            })
+    return found
+
+
+def _ranges(spec: StudySpec, method: str) -> dict[str, dict[str, Any]]:
+    """What was searched: bounds of every numeric parameter, so that a best at an edge can be told.
+
+    ``natural`` names the edges beyond which there is nothing, such as a dropout of 0.
+    """
+    searched = spec.space(method).searched().items()
+    return {
+        name: {"low": p.low, "high": p.high, "log": p.log,
+               "natural": ["lower"] * (p.low <= p.legal[0]) + ["upper"] * (p.high >= p.legal[1])}
+        for name, p in searched if hasattr(p, "low")
+    }
 
 
 def _duplicates(spec: StudySpec, folder: Path, vaults: list[dict | None]) -> dict[str, int]:

@@ -15,25 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.files import digest_of, sha256_of_file
+
 MANIFEST = "manifest.json"
 VIEW_PARTS = ("train", "validation")
 
 
-def canonical_json(value) -> str:
-    """The one text of a JSON value that digests are taken of: sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def sha256_of(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def digest_of(manifest: dict) -> str:
+def manifest_digest(manifest: dict) -> str:
     """SHA-256 of a manifest's canonical JSON without its own ``digest``."""
-    body = {key: value for key, value in manifest.items() if key != "digest"}
-    return hashlib.sha256(canonical_json(body).encode()).hexdigest()
+    return digest_of({key: value for key, value in manifest.items() if key != "digest"})
 
 
 def read_manifest(folder: str | Path) -> dict:
@@ -45,7 +35,7 @@ def read_manifest(folder: str | Path) -> dict:
         raise ValueError(f"{path} is missing: the data set is not prepared") from None
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(manifest, dict) or manifest.get("digest") != digest_of(manifest):
+    if not isinstance(manifest, dict) or manifest.get("digest") != manifest_digest(manifest):
         raise ValueError(f"{path} was changed: its digest does not fit its content")
     return manifest
 
@@ -61,7 +51,7 @@ def verify_folder(folder: str | Path) -> dict:
         path = folder / name
         if not path.is_file():
             raise ValueError(f"{path} is missing")
-        if sha256_of(path) != expected:
+        if sha256_of_file(path) != expected:
             raise ValueError(f"{path} was changed: its SHA-256 differs from the manifest's")
     for path in folder.iterdir():
         if not path.name.startswith(".") and path.name != MANIFEST and path.name not in manifest["files"]:
@@ -199,4 +189,4 @@ def _array_digest(array: np.ndarray) -> str:
 
 
 def _derived(digest: str, *parts) -> str:
-    return hashlib.sha256(canonical_json([digest, *parts]).encode()).hexdigest()
+    return digest_of([digest, *parts])

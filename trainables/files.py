@@ -17,8 +17,8 @@ def canonical_json(value: Any) -> str:
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 (hex) of the canonical JSON of ``value``."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    """SHA-256 (hex) of the canonical JSON of ``value``; names that are not UTF-8 count with their bytes."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def derive_seed(*parts: Any) -> int:
@@ -52,7 +52,7 @@ def write_atomic(path: str | os.PathLike, data: bytes | str, *, durable: bool = 
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -85,7 +85,7 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return load_file(path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """A rename is durable only when its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -257,3 +257,8 @@ def test_gap_over_several_splits_is_judged_over_the_splits():
 
     assert "not extracted" in words([0.05, 0.055, 0.045])  # each split alone would be noise, together they are not
     assert "no extraction gap beyond noise" in words([0.15, -0.05, 0.05])
+
+
+def test_an_edge_that_cannot_be_widened_is_no_caution():
+    limits = {"low": 0.0, "high": 0.5, "log": False, "natural": ["lower"]}
+    assert cautions.edge_side(0.001, limits) is None and cautions.edge_side(0.499, limits) == "upper"

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.data import View, canonical_json, digest_of, verify_folder
+from trainables.data import View, manifest_digest, verify_folder
+from trainables.files import canonical_json
 
 
 def make_view(*, per_class=4, classes=("a", "b", "c", "d"), shape=(3, 2, 1)) -> View:
@@ -39,7 +40,7 @@ def write_view(folder, view: View):
         "mean": list(view.mean), "std": list(view.std), "flips_keep_labels": True, "rotations_keep_labels": False,
         "counts": {}, "duplicates_moved": 0, "files": files,
     }  # fmt: skip
-    manifest["digest"] = digest_of(manifest)
+    manifest["digest"] = manifest_digest(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))  # formatting does not count, content does
     return folder
 
