@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup study test lint clean
+.PHONY: setup study test lint soak bench clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,12 @@ lint: setup
 
 test: lint
 	$(RUN)/python -m pytest
+
+soak: setup
+	$(RUN)/python tests/faults/soak_kills.py
+
+bench: setup
+	$(RUN)/python benchmarks/harness_cost.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import pytest
+from check_study import check_every_trial_once
 from conftest import ORACLEGAP, TINY, overrides, run
 
 pytestmark = pytest.mark.slow
@@ -57,33 +58,6 @@ def gone_within(pids: set[int], seconds: float) -> bool:
     return not alive(pids)
 
 
-def check_every_trial_once(study) -> None:
-    """Ledger, files and MLflow against each other."""
-    import mlflow
-    import optuna
-
-    for method in ("classifier", "hybrid"):
-        loaded = optuna.load_study(study_name=f"{method}/0", storage=f"sqlite:///{study}/ledger.db")
-        states = {t.number: t.state.name for t in loaded.trials}
-        assert states == {number: "COMPLETE" for number in range(TRIALS)}
-        for trial in loaded.trials:
-            folder = study / "trials" / method / "0" / str(trial.number)
-            result = json.loads((folder / "result.json").read_text())
-            assert result["signals"]["val_accuracy"] == trial.value
-            epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-            assert epochs == list(range(1, 7))
-    client = mlflow.MlflowClient(f"sqlite:///{study.parent}/mlflow.db")
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=1000)
-    kids = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
-    keys = sorted((r.data.tags["method"], int(r.data.tags["number"])) for r in kids)
-    assert keys == [(m, n) for m in ("classifier", "hybrid") for n in range(TRIALS)]
-    assert len(runs) == len(kids) + 1 and {r.info.status for r in runs} == {"FINISHED"}
-    assert all("gap/extraction" in r.data.metrics for r in kids)
-    for kid in kids:
-        history = client.get_metric_history(kid.info.run_id, "train/loss")
-        assert sorted(point.step for point in history) == list(range(1, 7))
-
-
 def test_killed_at_random_moments_and_launched_again(tmp_path, start):
     """Two SIGKILLs of the driver, each some seconds into its search, then a launch that finishes."""
     moments = random.Random(0)
@@ -97,8 +71,7 @@ def test_killed_at_random_moments_and_launched_again(tmp_path, start):
         assert below and gone_within(below, 15), [_command(pid) for pid in alive(below)]
     done = run(*LAUNCH, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    check_every_trial_once(study)
-    assert json.loads((study / "selection.json").read_text())["selections"]
+    check_every_trial_once(study, methods=["classifier", "hybrid"], trials=TRIALS, epochs=6)
 
 
 def test_ctrl_c_is_resumable_and_leaves_nobody(tmp_path, start):

@@ -1,0 +1,86 @@
+"""How many trials fit, and who is ended when a driver dies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import study.watchdog as watchdog
+from study.errors import EnvironmentProblem
+from study.runtime import Cluster, _cluster
+from study.spec import ResourcesSpec
+
+
+@pytest.mark.parametrize(("cpus", "gpus", "cpus_per_trial", "gpus_per_trial", "wanted", "expected"), [
+    (2, 0, 1, 0, 0, 2), (2, 0, 0.5, 0, 0, 4), (2, 0, 2, 0, 0, 1), (16, 1, 1, 0.25, 0, 4), (16, 2, 1, 0.25, 0, 8),
+    (3, 1, 1, 0.25, 0, 3), (16, 1, 1, 1.0, 0, 1), (16, 1, 1, 0.3, 0, 3), (16, 1, 1, 0.25, 2, 2), (2, 0, 1, 0, 1, 1),
+    (2, 0, 1, 0, 99, 2), (16, 2, 1, 0.4, 0, 4),
+])
+def test_as_many_trials_as_fit(cpus, gpus, cpus_per_trial, gpus_per_trial, wanted, expected):
+    assert Cluster(cpus, gpus, cpus_per_trial, gpus_per_trial).concurrency(wanted) == expected
+
+
+def test_a_share_of_a_gpu_only_where_there_is_one():
+    resources = ResourcesSpec(cpus_per_trial=1, gpus_per_trial=0.25)
+    assert _cluster({"CPU": 4.0, "GPU": 1.0}, resources).gpus_per_trial == 0.25
+    assert _cluster({"CPU": 4.0}, resources).gpus_per_trial == 0
+    with pytest.raises(EnvironmentProblem, match="cpus_per_trial = 8"):
+        _cluster({"CPU": 4.0}, ResourcesSpec(cpus_per_trial=8))
+
+
+def sleeper(*, child_of_a_child: bool = False) -> str:
+    inner = f"import subprocess,sys,time; subprocess.Popen([sys.executable,'-c','import time; time.sleep(60)']) if {child_of_a_child} else 0; time.sleep(60)"
+    return f"import subprocess,sys; subprocess.Popen([sys.executable,'-c',{inner!r}])"
+
+
+def driver(*, announce: bool) -> str:
+    """A driver that starts the watchdog and a child with a grandchild, says so, and waits for its end."""
+    script = Path(watchdog.__file__)
+    return f"""
+import os, subprocess, sys, time
+dog = subprocess.Popen([sys.executable, "-S", "-E", {str(script)!r}, str(os.getpid()), str(os.getsid(0))],
+                       stdin=subprocess.PIPE, start_new_session=True)
+{sleeper(child_of_a_child=True)}
+time.sleep(2.5)
+print("ready", flush=True)
+sys.stdin.readline()
+if {announce}:
+    dog.communicate(b"done\\n")
+"""
+
+
+def alive(pids) -> set[int]:
+    return set(pids) & watchdog.processes().keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("announce", [False, True])
+def test_what_a_dead_driver_started_is_ended_and_nothing_of_one_that_said_goodbye(announce):
+    process = subprocess.Popen([sys.executable, "-c", driver(announce=announce)], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True, start_new_session=True)
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        process.stdout.readline()
+        family = watchdog.family({process.pid})
+        dog = [pid for pid in family if pid != process.pid and b"watchdog.py" in watchdog.command_of(pid)]
+        below = family.keys() - {process.pid, *dog}
+        assert len(below) == 2 and len(dog) == 1
+        if announce:
+            process.communicate("\n")
+        else:
+            process.kill()
+            process.wait()
+        deadline = time.monotonic() + 10
+        while (alive(dog) or (not announce and alive(below))) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not alive(dog) and alive(below) == (below if announce else set())
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        for pid in alive(below):
+            os.kill(pid, 9)
