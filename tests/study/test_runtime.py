@@ -33,9 +33,13 @@ def test_a_share_of_a_gpu_only_where_there_is_one():
         _cluster({"CPU": 4.0}, ResourcesSpec(cpus_per_trial=8))
 
 
-def sleeper(*, child_of_a_child: bool = False) -> str:
-    inner = f"import subprocess,sys,time; subprocess.Popen([sys.executable,'-c','import time; time.sleep(60)']) if {child_of_a_child} else 0; time.sleep(60)"
-    return f"import subprocess,sys; subprocess.Popen([sys.executable,'-c',{inner!r}])"
+SLEEP = "import time; time.sleep(60)"
+#: A child with a child, both deaf and dumb: nobody waits for their output.
+PARENT = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {SLEEP!r}])
+time.sleep(60)
+"""
 
 
 def driver(*, announce: bool) -> str:
@@ -45,7 +49,7 @@ def driver(*, announce: bool) -> str:
 import os, subprocess, sys, time
 dog = subprocess.Popen([sys.executable, "-S", "-E", {str(script)!r}, str(os.getpid()), str(os.getsid(0))],
                        stdin=subprocess.PIPE, start_new_session=True)
-{sleeper(child_of_a_child=True)}
+subprocess.Popen([sys.executable, "-c", {PARENT!r}], stdout=subprocess.DEVNULL)
 time.sleep(2.5)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -63,7 +67,7 @@ def alive(pids) -> set[int]:
 def test_what_a_dead_driver_started_is_ended_and_nothing_of_one_that_said_goodbye(announce):
     process = subprocess.Popen([sys.executable, "-c", driver(announce=announce)], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True, start_new_session=True)
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    bystander = subprocess.Popen([sys.executable, "-c", SLEEP])
     try:
         process.stdout.readline()
         family = watchdog.family({process.pid})
