@@ -29,6 +29,7 @@ class Study:
 
     def __init__(self, spec: StudySpec, folder: str | Path):
         self.spec, self.folder = spec, Path(folder)
+        self.failed_jobs: list[str] = []  # reasons of the jobs of the last reveal that failed
 
     @classmethod
     def from_spec(

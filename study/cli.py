@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from study.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED, OracleGapError
+from study.errors import EXIT_DONE, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_SOME_FAILED, OracleGapError
 
 EPILOG = """exit codes: 0 done · 1 audit failed · 2 your input · 3 the environment · 4 some trials failed · 130 interrupted,
 launch again to continue"""
@@ -34,7 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         print(f"oraclegap: {where}{error.strerror or error}", file=sys.stderr)
-        return 3
+        return EXIT_ENVIRONMENT
+    except Exception as error:  # a damaged file, a lost database, a mistake of ours: one line all the same
+        if options.debug:
+            raise
+        text = " ".join(str(error).split())[:300]
+        print(f"oraclegap: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
+        return EXIT_ENVIRONMENT
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -192,4 +198,5 @@ def _print_table(study) -> None:
 
 
 def _exit_code(study) -> int:
-    return EXIT_SOME_FAILED if any(row["failed"] for row in study.status()["rows"]) else EXIT_DONE
+    failed = study.failed_jobs or any(row["failed"] for row in study.status()["rows"])
+    return EXIT_SOME_FAILED if failed else EXIT_DONE

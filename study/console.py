@@ -101,14 +101,14 @@ class Console:
         for column in ("method", "split", "completed", "failed", "pruned", "best val_accuracy", "running"):
             table.add_column(column, justify="left" if column in ("method", "running") else "right")
         names = list(self.rows) + [
-            (t.method, t.split) for t, _ in self.running.values() if (t.method, t.split) not in self.rows
+            (t.method, t.split) for t, _ in list(self.running.values()) if (t.method, t.split) not in self.rows
         ]
         for method, split in dict.fromkeys(names):
             row = self.rows.get((method, split), {"completed": 0, "failed": 0, "pruned": 0, "best": None})
             best = f"{row['best'][1]:.4f} (trial {row['best'][0]})" if row["best"] else ""
             going = [
                 f"{t.number}: epoch {last.get('epoch', 0)}/{self.epochs[method]}"
-                for t, last in self.running.values() if (t.method, t.split) == (method, split)
+                for t, last in list(self.running.values()) if (t.method, t.split) == (method, split)
             ]
             table.add_row(method, str(split), str(row["completed"]), str(row["failed"]), str(row["pruned"]), best,
                           ", ".join(going))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,6 @@ from trainables.files import (
     canonical_json,
     digest_of,
     read_json,
-    sha256_of_file,
     write_arrays,
     write_atomic,
     write_json,
@@ -40,16 +40,19 @@ def export(
     target = folder / "export" / (method if split == spec.data.splits[0] else f"{method}-split{split}")
     config = read_json(trial / "config.json")
     detector, arrays = _detector(spec, folder, entry, trial, config)
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    write_atomic(target / "config.toml", one_trial_spec(spec, entry, config["params"]).to_toml())
-    shutil.copyfile(trial / "model.safetensors", target / "model.safetensors")
-    if sha256_of_file(target / "model.safetensors") != entry["weights_sha256"]:
+    weights = (trial / "model.safetensors").read_bytes()
+    if hashlib.sha256(weights).hexdigest() != entry["weights_sha256"]:
         raise UserError(f"{trial}/model.safetensors is not the one that was frozen (its SHA-256 differs)")
+    made = target.with_name(f".{target.name}.tmp")  # an earlier export stands until this one is whole
+    shutil.rmtree(made, ignore_errors=True)
+    write_atomic(made / "config.toml", one_trial_spec(spec, entry, config["params"]).to_toml())
+    write_atomic(made / "model.safetensors", weights)
     if arrays:
-        detector["arrays_sha256"] = write_arrays(target / "detector.safetensors", arrays)
-    write_json(target / "detector.json", detector)
-    write_atomic(target / "MODEL_CARD.md", model_card(spec, folder, selection, entry, detector))
+        detector["arrays_sha256"] = write_arrays(made / "detector.safetensors", arrays)
+    write_json(made / "detector.json", detector)
+    write_atomic(made / "MODEL_CARD.md", model_card(spec, folder, selection, entry, detector))
+    shutil.rmtree(target, ignore_errors=True)
+    made.rename(target)
     return target
 
 
@@ -57,7 +60,8 @@ def one_trial_spec(spec: StudySpec, entry: dict[str, Any], params: dict[str, Any
     """The study of the exported configuration alone: every parameter fixed, one trial."""
     table = spec.to_table()
     method = entry["method"]
-    table["name"] = f"{spec.name[:40]}-{method[:20]}"
+    table["name"] = f"{spec.name[:36]}-{method[:20]}-{entry['split']}"
+    table.pop("resources")  # those of whoever launches it
     table["methods"] = [method]
     table["data"]["splits"] = [entry["split"]]
     if table["data"]["path"]:

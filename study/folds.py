@@ -35,8 +35,8 @@ def train_fold(
     Returns ``{"auroc": {scorer: AUROC}, "val_accuracy": …, "train_seconds": …}`` and leaves ``scores.safetensors`` in
     ``folder``: per scorer the standardised scores of kept, then held-out images, and ``is_held_out``.
     """
-    from analysis.metrics import auroc
-    from analysis.scorers import get_scorer
+    from analysis.fusion import Standardiser, fold_aurocs
+    from analysis.scorers import fit_scorers, score_all
     from trainables.files import write_arrays
     from trainables.fit import embed_images, fit, load_model, pick_device, read_features
     from trainables.methods import get_method
@@ -54,17 +54,16 @@ def train_fold(
     novel = features_of(embed_images(model, method, images, kept_view, device=pick_device(settings)), own)
     kept = cached_features(cached, "validation", own)
     train = cached_features(cached, "train", own, labels=kept_view.train_labels)
-    is_held_out = np.r_[np.zeros(len(kept.z), bool), np.ones(len(novel.z), bool)]
-    aurocs, stored = {}, {"is_held_out": is_held_out.astype(np.uint8)}
-    for name in scorers:
-        scorer = get_scorer(name, own=own).fit(train, parameters.get(name))
-        on_kept, on_novel = scorer.score(kept), scorer.score(novel)
-        scores = (np.r_[on_kept, on_novel] - on_kept.mean()) / max(on_kept.std(), 1e-12)
-        aurocs[name] = round(float(auroc(scores, is_held_out)), 10)
-        stored[name] = scores
-    write_arrays(folder / "scores.safetensors", stored)
-    return {"held_out": held_out, "auroc": aurocs, "val_accuracy": fitted["signals"]["val_accuracy"],
-            "train_seconds": fitted["train_seconds"]}
+    fitted_scorers = fit_scorers(scorers, train, parameters=parameters, own=own)
+    on_kept, on_novel = score_all(fitted_scorers, kept), score_all(fitted_scorers, novel)
+    stored = {name: Standardiser.fit(on_kept[name])(np.r_[on_kept[name], on_novel[name]]) for name in scorers}
+    stored["is_held_out"] = np.r_[np.zeros(len(kept), np.uint8), np.ones(len(novel), np.uint8)]
+    written = write_arrays(folder / "scores.safetensors", stored)
+    return {
+        "held_out": held_out, "val_accuracy": fitted["signals"]["val_accuracy"],
+        "auroc": {name: round(value, 10) for name, value in fold_aurocs(on_kept, on_novel).items()},
+        "train_seconds": fitted["train_seconds"], "files": {"scores.safetensors": written},
+    }
 
 
 def features_of(embedded: dict[str, np.ndarray], own: tuple[str, ...], labels: np.ndarray | None = None):

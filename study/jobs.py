@@ -13,7 +13,7 @@ from typing import Any
 
 from study.errors import EnvironmentProblem
 from study.runtime import Cluster
-from trainables.files import digest_of, read_json, write_json
+from trainables.files import digest_of, read_json, sha256_of_file, write_json
 
 #: A job whose worker process dies (killed, node lost) is started again this often.
 WORKER_RETRIES = 2
@@ -52,7 +52,18 @@ class Job:
         stored = read_json(self.path(study_folder))
         if not isinstance(stored, dict) or stored.get("inputs_digest") != digest_of(self.inputs):
             return None
-        return stored["result"] if stored.get("result_digest") == digest_of(stored.get("result")) else None
+        result = stored.get("result")
+        if stored.get("result_digest") != digest_of(result):
+            return None
+        return result if self._files_are_whole(study_folder, result) else None
+
+    def _files_are_whole(self, study_folder: Path, result: dict[str, Any]) -> bool:
+        """Whether the arrays that the result lists under ``files`` (beside it, by SHA-256) are what was written."""
+        for name, digest in result.get("files", {}).items():
+            path = self.path(study_folder).parent / name
+            if not path.is_file() or sha256_of_file(path) != digest:
+                return False
+        return True
 
 
 def run_jobs(
@@ -65,6 +76,8 @@ def run_jobs(
     result. A full disk or a vanished folder is no outcome: it raises ``EnvironmentProblem`` and the job stays open.
     """
     import ray
+
+    from trainables.trainable import ENVIRONMENT
 
     jobs = list(jobs)
     results = {index: job.result(study_folder) for index, job in enumerate(jobs)}
@@ -85,9 +98,11 @@ def run_jobs(
             results[index] = {"reason": f"worker died {WORKER_RETRIES + 1} times"}
         except ray.exceptions.OutOfMemoryError:
             results[index] = {"reason": "oom: the machine's memory was full"}
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, OSError) else error
-            raise EnvironmentProblem(f"job {jobs[index].label}: {' '.join(str(cause).split())[-300:]}") from error
+        except ray.exceptions.RayTaskError as error:  # outside the job itself: its result could not be written
+            raise EnvironmentProblem(f"{jobs[index].label}: {' '.join(str(error.cause).split())[-300:]}") from error
+        if results[index].get("reason", "").startswith(ENVIRONMENT):
+            reason = results[index]["reason"].removeprefix(ENVIRONMENT)
+            raise EnvironmentProblem(f"{jobs[index].label}: {reason}; launch again to continue")
         if on_done:
             on_done(jobs[index], results[index])
     return [results[index] for index in range(len(jobs))]

@@ -38,8 +38,8 @@ class Progress(Protocol):
     def trial_ended(self, trial: TrialRecord) -> None: ...
 
 
-def open_study_folder(spec: StudySpec, folder: Path) -> StudySpec:
-    """Writes ``spec.toml`` for a new study, or checks that a known one is asked the same as before."""
+def check_spec(spec: StudySpec, folder: Path) -> None:
+    """Raises ``UserError`` with the differing keys unless the study is asked the same as before."""
     path = folder / "spec.toml"
     if path.exists():
         known = StudySpec.load(path)
@@ -48,11 +48,13 @@ def open_study_folder(spec: StudySpec, folder: Path) -> StudySpec:
                 f"{folder}: this study was begun with another spec; differing: {', '.join(changed)}; "
                 "undo the change, or give the study another name"
             )
+
+
+def write_spec(spec: StudySpec, folder: Path) -> None:
+    """Writes ``spec.toml``: once the data is there, so that a mistake in it can still be corrected."""
     from trainables.files import write_atomic
 
-    _writable(folder)
-    write_atomic(path, spec.to_toml())
-    return spec
+    write_atomic(folder / "spec.toml", spec.to_toml())
 
 
 def prepare_data(spec: StudySpec, folder: Path, *, skip_bad: bool = False) -> None:
@@ -74,13 +76,22 @@ def prepare_data(spec: StudySpec, folder: Path, *, skip_bad: bool = False) -> No
 
 
 def load_views(spec: StudySpec, folder: Path) -> dict[int, Any]:
-    """The nominal side of every split, its files verified."""
+    """The nominal side of every split, its files verified, the same as at the first launch."""
     from trainables.data import View
+    from trainables.files import read_json
 
     try:
-        return {split: View.load(folder / "view" / str(split), verify=True) for split in spec.data.splits}
+        views = {split: View.load(folder / "view" / str(split), verify=True) for split in spec.data.splits}
     except ValueError as error:
         raise UserError(str(error)) from None
+    known = (read_json(folder / "stamp.json") or {}).get("data", {})
+    for split, view in views.items():
+        if known.get(str(split), {}).get("view", view.digest) != view.digest:
+            raise UserError(
+                f"{folder / 'view' / str(split)}: the data is not what this study was begun with (its digest differs); "
+                "give the study another name"
+            )
+    return views
 
 
 class Tracker:
@@ -92,7 +103,7 @@ class Tracker:
     def begin(self, stamp: dict[str, Any], ledger: Ledger) -> None:
         """The parent run, and all that earlier launches may have failed to say."""
         views = [_manifest(self.folder, split) for split in self.spec.data.splits]
-        nominal = {**stamp, "data": {split: {"view": sides["view"]} for split, sides in stamp["data"].items()}}
+        nominal = {key: value for key, value in stamp.items() if key not in ("vaults", "resumed")}
         self.projection.study_started(
             spec=self.spec.to_table(), spec_text=self.spec.to_toml(), stamp=nominal, data=views
         )
@@ -116,9 +127,11 @@ class Tracker:
             trial.key, trial.state, trial.signals, trial.reason, {k: v for k, v in extra.items() if v is not None}
         )
 
-    def selected(self, selection: dict[str, Any]) -> None:
+    def selected(self, selection: dict[str, Any], fold_signals: dict[str, float]) -> None:
         for entry in selection["selections"]:
             self.projection.trial_selected(f"{entry['method']}/{entry['split']}/{entry['trial']}")
+        for key, value in fold_signals.items():
+            self.projection.trial_revealed(key, {"signal/pseudo_novel_auroc": value})
 
     def revealed(self, summary: dict[str, Any]) -> None:
         for row in summary["rows"]:
@@ -165,13 +178,3 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _manifest(folder: Path, split: int) -> dict[str, Any]:
     return json.loads((folder / "view" / str(split) / "manifest.json").read_text(encoding="utf-8"))
-
-
-def _writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise EnvironmentProblem(f"{folder}: cannot be written ({error.strerror}); use --root for another place") from None

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.errors import EnvironmentProblem, UserError
-from study.spec import StudySpec
+from study.mlflow_server import without_password
+from study.spec import LEDGER_PASSWORD, StudySpec
+from study.tracking import study_identity
 from trainables.files import derive_seed
 
 if TYPE_CHECKING:
@@ -60,15 +62,17 @@ class Ledger:
         self.prefix = f"{spec.name}/" if spec.resources.ledger else ""
         self._studies: dict[tuple[str, int], optuna.Study] = {}
         if storage is not None:
-            self.storage, self.url = storage, ""
+            self.storage, self.url, self.owner = storage, "", ""
             return
-        self.url = spec.resources.ledger or f"sqlite:///{folder.resolve()}/ledger.db"
+        self.url = _with_password(spec.resources.ledger) or f"sqlite:///{folder.resolve()}/ledger.db"
+        self.owner = study_identity(folder) if spec.resources.ledger else ""
         sqlite = self.url.startswith("sqlite")
         arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
         try:
             self.storage = optuna.storages.RDBStorage(self.url, engine_kwargs=arguments)
         except (SQLAlchemyError, ImportError, RuntimeError) as error:
-            raise EnvironmentProblem(f"ledger {_without_password(self.url)} cannot be opened: {error}") from None
+            reason = " ".join(str(error).split())[:200]
+            raise EnvironmentProblem(f"ledger {without_password(self.url)} cannot be opened: {reason}") from None
 
     def names(self) -> list[tuple[str, int]]:
         """Every (method, split) of the spec, in its order."""
@@ -86,12 +90,26 @@ class Ledger:
                 study_name=f"{self.prefix}{method}/{split}", storage=self.storage, load_if_exists=True,
                 direction=direction, sampler=optuna.samplers.RandomSampler(seed=0), pruner=self._pruner(),
             )
+            self._check_owner(study)
             if not study.get_trials(deepcopy=False):
                 space = self.spec.space(method)
                 searched = space.searched()
                 study.enqueue_trial({k: v for k, v in space.default().items() if k in searched})
             self._studies[method, split] = study
         return self._studies[method, split]
+
+    def _check_owner(self, study: optuna.Study) -> None:
+        """In a database of many users, a study of this name may be somebody else's."""
+        if not self.owner:
+            return
+        held = study.user_attrs.get("oraclegap.study_id")
+        if held is None:
+            study.set_user_attr("oraclegap.study_id", self.owner)
+        elif held != self.owner:
+            raise UserError(
+                f"ledger {without_password(self.url)} holds another study named {self.spec.name!r}; give this one "
+                "another name"
+            )
 
     def ask(self, method: str, split: int) -> optuna.Trial:
         """A new trial; the sampler is seeded by (study seed, trial number), so it depends on history alone."""
@@ -168,8 +186,20 @@ class Ledger:
         return [
             self.record(*name, trial)
             for name in self.names() if method in (None, name[0]) and split in (None, name[1])
-            for trial in self.study(*name).get_trials(deepcopy=False) if trial.state.name != "WAITING"
+            for trial in self._known_trials(*name) if trial.state.name != "WAITING"
         ]
+
+    def _known_trials(self, method: str, split: int) -> list[optuna.trial.FrozenTrial]:
+        """Without creating anything, so that looking at a study leaves it as it is."""
+        import optuna
+
+        study = self._studies.get((method, split))
+        if study is None:
+            try:
+                study = optuna.load_study(study_name=f"{self.prefix}{method}/{split}", storage=self.storage)
+            except KeyError:
+                return []
+        return study.get_trials(deepcopy=False)
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Every setting explicit: Optuna's defaults change between major versions."""
@@ -247,11 +277,11 @@ def _holder(text: str) -> str:
         return "another process"
 
 
-def _without_password(url: str) -> str:
+def _with_password(url: str) -> str:
+    """The spec's URL with the password of the environment, which is written nowhere."""
+    password = os.environ.get(LEDGER_PASSWORD)
+    if not url or not password:
+        return url
     from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
 
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "(unreadable URL)"
+    return make_url(url).set(password=password).render_as_string(hide_password=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from study.errors import UserError
 from study.folds import cached_features, features_of
 from study.jobs import Job, run_jobs
 from study.ledger import Ledger, TrialRecord
@@ -21,7 +22,7 @@ from study.runtime import Cluster
 from study.search import shared_settings
 from study.selection import frozen_selection, scorers_in_use
 from study.vault import Vault
-from trainables.files import derive_seed, read_json
+from trainables.files import derive_seed, read_json, write_json
 
 FOREST_SEED = 0
 
@@ -30,24 +31,29 @@ def reveal(
     ledger: Ledger, folder: Path, cluster: Cluster, *, views: dict[int, Any],
     on_job: Callable[[Job, dict], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measures every completed trial and retrained seed; returns their rows (empty where there are no anomalies).
+    """Measures every completed trial and retrained seed; returns the results of all jobs (none without anomalies).
 
     Raises ``UserError`` without a frozen selection whose digest verifies.
     """
     import ray
 
     selection = frozen_selection(folder)
-    vaults = {split: Vault.load(folder / "vault" / str(split)) for split in ledger.spec.data.splits}
+    try:
+        vaults = {split: Vault.load(folder / "vault" / str(split)) for split in ledger.spec.data.splits}
+    except ValueError as error:
+        raise UserError(str(error)) from None
     if not any(vault.has_anomalies for vault in vaults.values()):
         return []
     log_reveal(folder, ledger.spec.name, selection["digest"], sorted(v.digest for v in vaults.values()))
+    stamp = read_json(folder / "stamp.json") or {}
+    write_json(folder / "stamp.json", {**stamp, "vaults": {str(split): v.digest for split, v in vaults.items()}})
     references = {split: ray.put(view) for split, view in views.items()}
     entries = [e for e in selection["selections"] if vaults[e["split"]].has_anomalies]
     plans = [_Reveal(ledger, folder, cluster, e, references[e["split"]], vaults[e["split"]]) for e in entries]
-    run_jobs([p.representation_job() for p in plans], folder, cluster, on_done=on_job)
-    run_jobs([job for p in plans for job in p.retrain_jobs()], folder, cluster, on_done=on_job)
+    results = run_jobs([p.representation_job() for p in plans], folder, cluster, on_done=on_job)
+    results += run_jobs([job for p in plans for job in p.retrain_jobs()], folder, cluster, on_done=on_job)
     jobs = [job for p in plans for job in p.reveal_jobs()]
-    return run_jobs(jobs, folder, cluster, on_done=on_job)
+    return results + run_jobs(jobs, folder, cluster, on_done=on_job)
 
 
 class _Reveal:
@@ -159,9 +165,10 @@ def train_representation(
     is_anomaly = everything.validation_labels >= nominal
     test, test_is_anomaly = _test_set(vault)
     score = _forest(z, is_anomaly, settings).anomaly_score(embed(test)["z"])
-    write_arrays(folder / "scores.safetensors", {"oracle_representation": score})
+    written = write_arrays(folder / "scores.safetensors", {"oracle_representation": score})
     return {"auroc": auroc(score, test_is_anomaly), "val_accuracy": fitted["signals"]["val_accuracy"],
-            "train_seconds": fitted["train_seconds"], "weights_sha256": fitted["weights_sha256"]}
+            "train_seconds": fitted["train_seconds"], "weights_sha256": fitted["weights_sha256"],
+            "files": {"scores.safetensors": written}}
 
 
 def retrain(*, folder: Path, view, method: str, params: dict, seed: int, settings) -> dict[str, Any]:
@@ -181,7 +188,7 @@ def reveal_trial(
     from analysis.oracles import linear_oracle
     from analysis.scorers import fit_scorers, score_all
     from trainables.files import read_arrays, write_arrays
-    from trainables.fit import load_model, read_features
+    from trainables.fit import load_model, read_features, read_result
     from trainables.methods import get_method
 
     own, vault, cached = get_method(method).own_scorers, Vault.load(vault_folder), read_features(model_folder)
@@ -214,8 +221,9 @@ def reveal_trial(
     arrays |= {"score/oracle_detector": forest, "score/linear_oracle": linear}
     arrays |= {f"test/{name}": value for name, value in embedded.items()}
     arrays |= {f"validation_anomaly/{name}": value for name, value in learned_from.items()}
-    write_arrays(scores_path, arrays)
-    return row
+    row["files"] = {scores_path.name: write_arrays(scores_path, arrays)}
+    trained = read_result(model_folder)
+    return {**row, "signals": trained["signals"], "train_seconds": trained["train_seconds"]}
 
 
 def _test_set(vault: Vault) -> tuple[np.ndarray, np.ndarray]:

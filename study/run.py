@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from study.errors import Interrupted, UserError
-from study.launch import Progress, Tracker, load_views, open_study_folder, prepare_data, write_outputs
+from study.launch import Progress, Tracker, check_spec, load_views, prepare_data, write_outputs, write_spec
 from study.runtime import Cluster, ray_cluster
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ def run(
     if not offline:
         check_server(tracking_uri(study.folder.parent))
     with study.locked(), _interruptible():
-        open_study_folder(study.spec, study.folder)
+        check_spec(study.spec, study.folder)
         prepare_data(study.spec, study.folder, skip_bad=skip_bad)
+        write_spec(study.spec, study.folder)
         projection = Projection(root=study.folder.parent, study=study.spec.name, offline=offline)
         try:
             with ray_cluster(study.spec.resources) as cluster:
@@ -59,7 +60,7 @@ class _Launch:
         from study.stamp import stamp
         from trainables.files import read_json, write_json
 
-        self.spec, self.folder, self.cluster = study.spec, study.folder, cluster
+        self.study, self.spec, self.folder, self.cluster = study, study.spec, study.folder, cluster
         self.tracker, self.progress = tracker, progress
         self.views = load_views(self.spec, self.folder)
         self.ledger: Ledger = Ledger(self.spec, self.folder)
@@ -67,7 +68,7 @@ class _Launch:
         # The first launch's stamp is the study's; later ones are kept beside it, since versions may have moved.
         known = read_json(self.folder / "stamp.json")
         resumed = [*known.get("resumed", []), made] if known else []
-        write_json(self.folder / "stamp.json", {**(known or made), "resumed": resumed} if known else made)
+        write_json(self.folder / "stamp.json", {**known, "resumed": resumed} if known else made)
         self.tracker.begin(known or made, self.ledger)
         if self.spec.resources.gpus_per_trial and not cluster.gpus:
             self.progress.say("no GPU in this cluster: trials run on CPUs")
@@ -100,12 +101,10 @@ class _Launch:
 
     def freeze(self) -> None:
         from study.selection import freeze
+        from trainables.files import read_json
 
         selection = freeze(self.ledger, self.folder, self.cluster, views=self.views, on_job=self.progress.job_done)
-        if not selection["selections"]:
-            raise UserError(f"{self.folder}: no trial completed, so there is nothing to select; `oraclegap status` "
-                            "lists the reasons")
-        self.tracker.selected(selection)
+        self.tracker.selected(selection, read_json(self.folder / "folds.json") or {})
         for entry in selection["selections"]:
             self.progress.say(
                 f"frozen: {entry['method']}/{entry['split']} trial {entry['trial']} "
@@ -116,9 +115,10 @@ class _Launch:
     def reveal(self) -> None:
         from study.reveal import reveal
 
-        rows = reveal(self.ledger, self.folder, self.cluster, views=self.views, on_job=self.progress.job_done)
-        if not rows:
+        results = reveal(self.ledger, self.folder, self.cluster, views=self.views, on_job=self.progress.job_done)
+        if not results:
             self.progress.say("no anomalies in this study: nothing to reveal; `oraclegap export` works")
+        self.study.failed_jobs = [result["reason"] for result in results if "reason" in result]
         summary = self.report()
         self.tracker.revealed(summary)
 

@@ -6,6 +6,7 @@ closes unannounced, it ends exactly those processes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def ray_cluster(resources: ResourcesSpec) -> Iterator[Cluster]:
         if mine:
             ray.shutdown()
         if watchdog is not None:
-            watchdog.communicate(b"done\n", timeout=10)
+            _dismiss(watchdog)
 
 
 def _connect(ray, address: str) -> subprocess.Popen | None:
@@ -84,7 +85,11 @@ def _connect(ray, address: str) -> subprocess.Popen | None:
         except ConnectionError:
             pass  # it has ended: start one
     watchdog = _start_watchdog()
-    ray.init(address="local", include_dashboard=False, **options)
+    try:
+        ray.init(address="local", include_dashboard=False, **options)
+    except Exception as error:
+        _dismiss(watchdog)
+        raise EnvironmentProblem(f"Ray cannot be started here: {' '.join(str(error).split())[:200]}") from error
     return watchdog
 
 
@@ -100,10 +105,17 @@ def _cluster_of_this_machine() -> str | None:
 
 def _start_watchdog() -> subprocess.Popen:
     # A session of its own: Ctrl-C in the terminal must not end the one who cleans up.
-    return subprocess.Popen(
+    watchdog = subprocess.Popen(
         [sys.executable, "-S", "-E", str(Path(__file__).with_name("watchdog.py")), str(os.getpid()), str(os.getsid(0))],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
     )
+    watchdog.stdout.readline()  # it has seen what was here before Ray, which it must leave alone
+    return watchdog
+
+
+def _dismiss(watchdog: subprocess.Popen) -> None:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        watchdog.communicate(b"done\n", timeout=10)
 
 
 def _cluster(available: dict[str, float], resources: ResourcesSpec) -> Cluster:

@@ -14,6 +14,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from study.errors import EnvironmentProblem
 from study.ledger import Ledger, TrialRecord
 from study.runtime import Cluster
 from study.spec import StudySpec
@@ -43,10 +44,13 @@ class LedgerSearch(Searcher):
         self.unfinished = [(name, trial) for name in ledger.names() for trial in ledger.unfinished(*name)]
         self.live: dict[str, tuple[tuple[str, int], Any]] = {}
         self.errors: dict[str, str] = {}
+        self.fatal: Exception | None = None
         self.prunable = prunable_methods(ledger.spec)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next configuration, or ``FINISHED`` once the budget is used."""
+        if self.fatal:
+            return Searcher.FINISHED
         if self.unfinished:
             name, trial = self.unfinished.pop(0)
         else:
@@ -77,15 +81,32 @@ class LedgerSearch(Searcher):
         result = result or {}
         if result.get("rows") and result.get("outcome"):
             self.on_trial_result(trial_id, result)
-        lost = {"reason": f"worker died {WORKER_RETRIES + 1} times: {self.errors.pop(trial_id, 'no message')}"}
-        self.end(trial_id, lost if error or not result.get("outcome") else result["outcome"][0])
+        self.end(trial_id, self._lost(trial_id) if error or not result.get("outcome") else result["outcome"][0])
+
+    def _lost(self, trial_id: str) -> dict[str, Any]:
+        message = self.errors.pop(trial_id, "no message")
+        if message.startswith("OutOfMemoryError"):
+            return {"reason": f"oom: {message}"}
+        return {"reason": f"worker died {WORKER_RETRIES + 1} times: {message}"}
 
     def end(self, trial_id: str, outcome: dict[str, Any]) -> None:
-        """Records the outcome of a live trial."""
-        name, trial = self.live.pop(trial_id)
-        record = self.ledger.tell(*name, trial, outcome)
-        for observer in self.observers:
-            observer.trial_ended(record)
+        """Records the outcome of a live trial.
+
+        What the machine is to blame for is no outcome: the trial stays open for the next launch, and this one ends.
+        Tune would swallow an exception here, so it is kept for ``run_search`` to raise.
+        """
+        from trainables.trainable import ENVIRONMENT
+
+        name, trial = self.live[trial_id]
+        try:
+            if (outcome.get("reason") or "").startswith(ENVIRONMENT):
+                raise EnvironmentProblem(f"{outcome['reason'].removeprefix(ENVIRONMENT)}; launch again to continue")
+            record = self.ledger.tell(*name, trial, outcome)
+            for observer in self.observers:
+                observer.trial_ended(record)
+        except Exception as error:
+            self.fatal = self.fatal or error
+        del self.live[trial_id]
 
     def __getstate__(self) -> dict:
         """Nothing: Tune pickles its searcher, and a ledger's URL may hold a password."""
@@ -196,3 +217,7 @@ def run_search(
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if search.fatal:
+        raise search.fatal
+    if lost := [trial.key for trial in ledger.trials() if trial.state == "running"]:
+        raise EnvironmentProblem(f"the search ended before {', '.join(lost)}; launch again to continue")

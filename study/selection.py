@@ -7,7 +7,6 @@ that depends on when or where. The vault is not needed here, and this module can
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,17 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from study.errors import UserError
+from study.errors import EnvironmentProblem, UserError
 from study.folds import cached_features, deal_folds, train_fold
 from study.jobs import Job, run_jobs
 from study.ledger import Ledger, TrialRecord
+from study.ranking import best_trials, rank_methods, rounded
 from study.runtime import Cluster
 from study.search import shared_settings
 from study.spec import StudySpec
 from trainables.files import derive_seed, digest_of, read_json, write_json
-
-#: Floats in selection.json keep this many digits: beyond it they say how sums were ordered, not what was measured.
-DIGITS = 10
 
 
 def freeze(
@@ -47,13 +44,19 @@ def freeze(
     for plan in plans.values():
         plan.settle_parameters()
     jobs = [job for plan in plans.values() for job in plan.fold_jobs()]
-    run_jobs(jobs, folder, cluster, on_done=on_job)
+    results = run_jobs(jobs, folder, cluster, on_done=on_job)
+    for job, result in zip(jobs, results, strict=True):
+        if job.result(folder) is None:  # told but not stored: the next launch may do better, and must not choose anew
+            raise EnvironmentProblem(f"{job.label} could not be finished ({result['reason']}); launch again to retry it")
+    if not plans:
+        raise UserError(f"{folder}: no trial completed, so there is nothing to select; `oraclegap status` lists why")
+    write_json(folder / "folds.json", {key: v for plan in plans.values() for key, v in plan.fold_signals().items()})
     chosen = [plan.choose() for plan in plans.values()]
     selection = {"study": spec.name, "rule": spec.selection.model_dump(), "selections": chosen,
                  "method_ranking": rank_methods(chosen, spec)}
     selection["digest"] = selection_digest(selection)
     stored = read_json(folder / "selection.json")
-    if stored and stored.get("digest") == selection["digest"]:
+    if stored and stored.get("digest") == selection["digest"] == selection_digest(stored):
         return stored
     selection["frozen_at"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / "selection.json", selection)
@@ -73,49 +76,6 @@ def frozen_selection(folder: Path) -> dict[str, Any]:
 def selection_digest(selection: dict[str, Any]) -> str:
     """SHA-256 of what was chosen: the canonical JSON without ``study``, ``digest`` and ``frozen_at``."""
     return digest_of({k: v for k, v in selection.items() if k not in ("study", "digest", "frozen_at")})
-
-
-def order_of(trial: TrialRecord, signal: str) -> tuple:
-    """Sorts trials best first: by the signal, then by validation NLL, then the lower number."""
-    from analysis.signals import objective
-
-    nll = trial.signals.get("val_nll", math.inf)
-    return (-objective(trial.signals[signal], signal), nll if math.isfinite(nll) else math.inf, trial.number)
-
-
-def best_trials(trials: list[TrialRecord], spec: StudySpec, *, validation_images: int) -> list[TrialRecord]:
-    """The finalists, best first: the best trial by the signal and, where more are asked for, others that are within
-    one standard error of it and as far from the chosen ones in the search space as can be."""
-    signal = spec.selection.signal
-    ended = sorted((t for t in trials if t.state == "completed"), key=lambda t: order_of(t, signal))
-    if not ended:
-        return []
-    best, *others = ended
-    bound = _within_one_standard_error(best, signal, validation_images)
-    candidates = [trial for trial in others if bound(trial)]
-    chosen = [best]
-    while candidates and len(chosen) < spec.selection.finalists:
-        far = max(candidates, key=lambda t: (min(_distance(spec, t, c) for c in chosen), -t.number))
-        chosen.append(far)
-        candidates.remove(far)
-    return chosen
-
-
-def rank_methods(chosen: list[dict[str, Any]], spec: StudySpec) -> list[dict[str, Any]]:
-    """Methods by their mean cheap signal over splits; pseudo-novel AUROC on the common folds breaks ties."""
-    from analysis.signals import objective
-
-    signal, rows = spec.selection.signal, []
-    for method in spec.methods:
-        mine = [entry["signals"] for entry in chosen if entry["method"] == method]
-        if not mine:
-            continue
-        novel = [signals.get("pseudo_novel_auroc") for signals in mine]
-        rows.append({
-            "method": method, signal: _rounded(np.mean([signals[signal] for signals in mine])),
-            "pseudo_novel_auroc": None if None in novel else _rounded(np.mean(novel)),
-        })
-    return sorted(rows, key=lambda row: (-objective(row[signal], signal), -(row["pseudo_novel_auroc"] or 0.0)))
 
 
 class _Plan:
@@ -146,37 +106,45 @@ class _Plan:
         ranges = {name: table for name, table in self.spec.search.posthoc.items() if name in self.scorers}
         objective = self._synthetic_objective() if ranges else None
         settled = settle_parameters(features, self.scorers, own=self.own, ranges=ranges, objective=objective)
-        self.parameters = {name: {k: _rounded(v) for k, v in table.items()} for name, table in settled.items()}
+        self.parameters = {name: {k: rounded(v) for k, v in table.items()} for name, table in settled.items()}
 
     def fold_jobs(self) -> list[Job]:
         """The fold models of the finalists; with ``fold_trials = "all"`` of every completed trial."""
-        wanted = list(self.finalists)
-        if self.spec.selection.fold_trials == "all":
-            wanted += [t for t in self.trials if t.state == "completed" and t not in wanted]
-        return [self._fold_job(trial, fold) for trial in wanted for fold in range(len(self.folds))]
+        return [self._fold_job(trial, fold) for trial in self._fold_trials() for fold in range(len(self.folds))]
+
+    def _fold_trials(self) -> list[TrialRecord]:
+        others = [t for t in self.trials if t.state == "completed" and t not in self.finalists]
+        return [*self.finalists, *(others if self.spec.selection.fold_trials == "all" else [])]
+
+    def fold_signals(self) -> dict[str, float]:
+        """``pseudo_novel_auroc`` of every trial that has fold models, each with its own ranking of the scorers."""
+        judged = {trial.key: self._judge(trial)["novel"] for trial in self._fold_trials()}
+        return {key: value for key, value in judged.items() if value is not None}
+
+    def _judge(self, trial: TrialRecord) -> dict[str, Any]:
+        """What the fold models of a trial say: the rule's members, and how well they notice held-out classes."""
+        from analysis.fusion import members_of, rank_scorers
+
+        folds = [self._fold_job(trial, fold) for fold in range(len(self.folds))]
+        results = [job.result(self.folder) for job in folds]
+        usable = [(job, r) for job, r in zip(folds, results, strict=True) if r and "auroc" in r]
+        # Without folds there is no ranking, and the rules that are left do not ask for one.
+        ranking = rank_scorers([r["auroc"] for _, r in usable], self.scorers) if usable else self.scorers
+        rule = self._rule(bool(usable))
+        members = members_of(rule, ranking)
+        novel = _fused_auroc([job.folder(self.folder) for job, _ in usable], rule, members, self.own)
+        return {"trial": trial, "rule": rule, "members": members, "novel": novel, "folds": results}
 
     def choose(self) -> dict[str, Any]:
         """The entry of ``selection.json``."""
-        from analysis.fusion import members_of, rank_scorers
-
-        judged = []
-        for trial in self.finalists:
-            folds = [self._fold_job(trial, fold) for fold in range(len(self.folds))]
-            results = [job.result(self.folder) for job in folds]
-            usable = [(job, r) for job, r in zip(folds, results, strict=True) if r and "auroc" in r]
-            # Without folds there is no ranking, and the rules that are left do not ask for one.
-            ranking = rank_scorers([r["auroc"] for _, r in usable], self.scorers) if usable else self.scorers
-            rule = self._rule(bool(usable))
-            members = members_of(rule, ranking)
-            novel = _fused_auroc([job.folder(self.folder) for job, _ in usable], rule, members, self.own)
-            judged.append({"trial": trial, "rule": rule, "members": members, "novel": novel, "folds": results})
+        judged = [self._judge(trial) for trial in self.finalists]
         best = max(judged, key=lambda j: -1.0 if j["novel"] is None else j["novel"]) if len(judged) > 1 else judged[0]
         return self._entry(best, judged)
 
     def _entry(self, best: dict[str, Any], judged: list[dict[str, Any]]) -> dict[str, Any]:
         trial = best["trial"]
         result = read_json(self._trial_folder(trial) / "result.json")
-        signals = {name: _rounded(value) for name, value in trial.signals.items()}
+        signals = {name: rounded(value) for name, value in trial.signals.items()}
         if best["novel"] is not None:
             signals["pseudo_novel_auroc"] = best["novel"]
         used = self.parameters
@@ -259,8 +227,8 @@ def embed_synthetic(*, folder: Path, trial_folder: Path, view, method: str, para
         images = TRANSFORMS[name](torch.from_numpy(np.array(view.validation_images)), generator).numpy()
         embedded = embed_images(model, method, images, view, device=pick_device(settings))
         arrays.update({f"{name}/{key}": value for key, value in embedded.items()})
-    write_arrays(folder / "synthetic.safetensors", arrays)
-    return {"transforms": list(DEFAULT_TRANSFORMS)}
+    written = write_arrays(folder / "synthetic.safetensors", arrays)
+    return {"transforms": list(DEFAULT_TRANSFORMS), "files": {"synthetic.safetensors": written}}
 
 
 def synthetic_objective(path: Path, trial_folder: Path, view, own: tuple[str, ...]) -> Callable[[str, dict], float]:
@@ -298,34 +266,9 @@ def _fused_auroc(folders: list[Path], rule: str, members: list[str], own: tuple[
         scores = read_arrays(folder / "scores.safetensors")
         fused = fuse(rule, {name: scores[name] for name in members}, families)
         values.append(auroc(fused, scores["is_held_out"].astype(bool)))
-    return _rounded(np.mean(values)) if values else None
+    return rounded(np.mean(values)) if values else None
 
 
 def _fold_record(held_out: list[str], result: dict[str, Any] | None) -> dict[str, Any]:
     kept = {k: v for k, v in (result or {}).items() if k in ("auroc", "val_accuracy", "reason")}
     return {"held_out": held_out, **kept}
-
-
-def _within_one_standard_error(best: TrialRecord, signal: str, n: int) -> Callable[[TrialRecord], bool]:
-    """Binomial for accuracy; the other signals have no closed form here, so only trials that tie count as equal."""
-    value = best.signals[signal]
-    error = math.sqrt(max(value * (1 - value), 0.0) / n) if signal == "val_accuracy" else 0.0
-    return lambda trial: abs(trial.signals[signal] - value) <= error
-
-
-def _distance(spec: StudySpec, a: TrialRecord, b: TrialRecord) -> float:
-    """Euclidean distance in the unit cube of the searched parameters; a different choice counts 1."""
-    total = 0.0
-    for name, parameter in spec.space(a.method).searched().items():
-        x, y = a.params[name], b.params[name]
-        if hasattr(parameter, "low"):
-            low, high = parameter.low, parameter.high
-            scale = math.log if parameter.log else float
-            total += ((scale(x) - scale(y)) / (scale(high) - scale(low))) ** 2
-        else:
-            total += x != y
-    return math.sqrt(total)
-
-
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float | np.floating) else value

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from search_spaces import get_space, space_names
 from study.errors import UserError, nearest
+from study.spec_file import find_spec, first_error, flat, put, split_override
 
-SPECS = Path(__file__).with_name("specs")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SOURCES = ("digits", "folder", "cifar10", "cifar100", "fashion_mnist", "npz")
 NETWORKS = ("small_cnn", "resnet18", "resnet34")
@@ -24,7 +24,10 @@ NETWORKS = ("small_cnn", "resnet18", "resnet34")
 TRIAL_SIGNALS = ("val_accuracy", "val_nll", "val_ece", "synthetic_outlier_auroc")
 EPOCH_SIGNALS = ("val_accuracy", "val_nll")
 #: What may differ between two launches of one study: how much is run and on what, never what is asked.
-MAY_CHANGE = re.compile(r"search\.(trials|max_concurrent)|resources\..*")
+MAY_CHANGE = re.compile(r"search\.(trials|max_concurrent)|resources\.(cpus_per_trial|gpus_per_trial|address)")
+
+#: The environment variable that holds the password of ``resources.ledger``.
+LEDGER_PASSWORD = "ORACLEGAP_LEDGER_PASSWORD"
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -133,7 +136,8 @@ class SearchSpec(_Table):
                 where = f"{scorer}.{parameter}"
                 if parameter not in known:
                     raise ValueError(f"{where}: unknown parameter{nearest(parameter, known)}; known: {sorted(known)}")
-                if not {"low", "high"} <= set(bounds) <= {"low", "high", "log"}:
+                numbers = isinstance(bounds, dict) and all(isinstance(v, int | float) for v in bounds.values())
+                if not numbers or not {"low", "high"} <= set(bounds) <= {"low", "high", "log"}:
                     raise ValueError(f"{where}: give {{ low = …, high = …, log = true|false }}")
                 if not 0 < bounds["low"] <= bounds["high"] < float("inf"):
                     raise ValueError(f"{where}: 0 < low <= high must hold")
@@ -153,14 +157,12 @@ class SelectionSpec(_Table):
 
     @model_validator(mode="after")
     def _rule_is_possible(self) -> SelectionSpec:
-        from analysis.fusion import RULES, rule_needs_folds
-        from analysis.scorers import scorer_names
+        from analysis.fusion import rule_needs_folds
 
         if len(set(self.scorers)) != len(self.scorers):
             raise ValueError("scorers: the same scorer twice")
-        known = [*RULES, *scorer_names()]
-        if self.scorer_rule not in known and not NAME.fullmatch(self.scorer_rule):
-            raise ValueError(f"scorer_rule: unknown {self.scorer_rule!r}{nearest(self.scorer_rule, known)}")
+        if self.finalists > 1 and self.signal != "val_accuracy":
+            raise ValueError("finalists above 1 are those within one standard error, which only val_accuracy has here")
         if self.folds == 0 and (rule_needs_folds(self.scorer_rule) or self.finalists > 1):
             raise ValueError(
                 "folds = 0 leaves nothing to rank scorers or finalists by: set scorer_rule to 'all_mean', "
@@ -178,6 +180,21 @@ class ResourcesSpec(_Table):
     gpus_per_trial: Fraction = 0.25
     address: str = "auto"
     ledger: str = ""
+
+    @field_validator("ledger")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        if value:
+            from sqlalchemy.engine import make_url
+            from sqlalchemy.exc import ArgumentError
+
+            try:
+                held = make_url(value).password
+            except ArgumentError:
+                raise ValueError("not a storage URL, such as postgresql://user@host/database") from None
+            if held is not None:
+                raise ValueError(f"leave the password out, it would be written down; set {LEDGER_PASSWORD} instead")
+        return value
 
 
 class StudySpec(_Table):
@@ -219,6 +236,37 @@ class StudySpec(_Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _scorers_are_known(self) -> StudySpec:
+        from analysis.fusion import RULES
+        from analysis.scorers import scorer_names
+
+        chosen, rule = self.selection.scorers, self.selection.scorer_rule
+        if set(chosen) <= set(scorer_names()) and rule in (*RULES, *scorer_names()):
+            return self
+        from trainables.methods import get_method  # torch, only where a name may be a method's own
+
+        own = {method: get_method(method).own_scorers for method in self.methods}
+        known = [*scorer_names(), *(name for names in own.values() for name in names)]
+        for name in chosen:
+            if name not in known:
+                raise ValueError(f"selection.scorers: unknown scorer {name!r}{nearest(name, known)}")
+        if rule not in (*RULES, *known):
+            raise ValueError(f"selection.scorer_rule: unknown {rule!r}{nearest(rule, [*RULES, *known])}")
+        for method, names in own.items():
+            if rule not in (*RULES, *scorer_names(), *names):
+                raise ValueError(f"selection.scorer_rule: {method} has no scorer {rule!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _no_pickles_in_a_shared_ledger(self) -> StudySpec:
+        if self.search.sampler == "cmaes" and self.resources.ledger:
+            raise ValueError(
+                "search.sampler = 'cmaes' keeps its state as a pickle in the ledger, which is not safe in a database "
+                "that others can write to; use another sampler or leave resources.ledger empty"
+            )
+        return self
+
     @classmethod
     def load(cls, spec: str | Path, overrides: list[str] | dict[str, Any] | None = None) -> StudySpec:
         """Reads a TOML path or the name of a ready spec; ``overrides`` are ``key=value`` strings or a flat mapping.
@@ -232,9 +280,9 @@ class StudySpec(_Table):
             raise UserError(f"{path}: not valid TOML: {error}") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-        pairs = overrides.items() if isinstance(overrides, dict) else map(_split_override, overrides or [])
+        pairs = overrides.items() if isinstance(overrides, dict) else map(split_override, overrides or [])
         for key, value in pairs:
-            _put(table, key, value)
+            put(table, key, value)
         return cls.parse(table, where=str(path))
 
     @classmethod
@@ -243,7 +291,7 @@ class StudySpec(_Table):
         try:
             return cls.model_validate(table)
         except ValidationError as error:
-            raise UserError(f"{where}: {_first_error(error, cls)}") from None
+            raise UserError(f"{where}: {first_error(error, cls)}") from None
 
     def space(self, method: str):
         """The search space of ``method`` as this spec narrows it."""
@@ -263,86 +311,6 @@ class StudySpec(_Table):
 
     def changes(self, other: StudySpec) -> list[str]:
         """Keys by which ``other`` asks something else than this spec (budget, concurrency and resources aside)."""
-        mine, theirs = _flat(self.to_table()), _flat(other.to_table())
+        mine, theirs = flat(self.to_table()), flat(other.to_table())
         differing = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
         return [key for key in differing if not MAY_CHANGE.fullmatch(key)]
-
-
-def ready_specs() -> list[str]:
-    """Names of the specs that come with the package."""
-    return sorted(path.stem for path in SPECS.glob("*.toml"))
-
-
-def find_spec(spec: str | Path) -> Path:
-    """The file of a spec given as a path or as a ready spec's name."""
-    path = Path(spec)
-    if path.suffix == ".toml" or path.exists():
-        if path.is_file():
-            return path
-        what = "is a folder, not a spec file" if path.is_dir() else "no such file"
-        raise UserError(f"{path}: {what}; give a .toml file or one of the ready specs: {', '.join(ready_specs())}")
-    if str(spec) in ready_specs():
-        return SPECS / f"{spec}.toml"
-    raise UserError(
-        f"{spec}: no such file and no ready spec{nearest(str(spec), ready_specs())}; ready specs: "
-        f"{', '.join(ready_specs())}"
-    )
-
-
-def _split_override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"-o {text}: must be key=value, such as -o search.trials=4")
-    try:
-        return key.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()  # a bare word is a string
-
-
-def _put(table: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise UserError(f"-o {dotted}: {parent} is not a table")
-    table[last] = value
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _first_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem as ``key: what``, with the nearest known key for a misspelt one."""
-    problems = error.errors()
-    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    location = [str(part) for part in first["loc"]]
-    # A union's branches name themselves in the location; only keys and positions mean something to a reader.
-    shown = [p for p in location if re.fullmatch(r"[\w-]+", p) and p not in ("int", "str", "constrained-int")]
-    key = ".".join(shown) or "spec"
-    if first["type"] == "extra_forbidden":
-        fields = _fields_at(model, shown[:-1])
-        what = f"unknown key{nearest(shown[-1], fields)}" + (f"; known: {', '.join(fields)}" if fields else "")
-    elif first["type"] == "missing":
-        what = "missing"
-    else:
-        what = str(first["msg"]).removeprefix("Value error, ")
-        if first["type"] != "value_error":
-            what = f"{what[0].lower()}{what[1:]}, not {first['input']!r}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and "[" not in "".join(location) else ""
-    return f"{key}: {what}{more}".replace("\n", " ")
-
-
-def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
-    return [name for name in model.model_fields if name != "overrides"]

@@ -23,11 +23,9 @@ def stamp(folder: Path, *, spec, command: list[str] | None = None) -> dict[str, 
         "command": command or ["oraclegap", *sys.argv[1:]],
         "python": platform.python_version(), "platform": platform.platform(), "packages": _versions(),
         "git": _git_state(Path(__file__).parent), "device": _device(),
+        # The vault's digest is added by reveal: before it, nothing that is made from anomalies is passed on.
         "data": {
-            str(split): {
-                side: (read_json(folder / side / str(split) / "manifest.json") or {}).get("digest")
-                for side in ("view", "vault")
-            }
+            str(split): {"view": (read_json(folder / "view" / str(split) / "manifest.json") or {}).get("digest")}
             for split in splits
         },
     }

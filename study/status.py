@@ -27,6 +27,7 @@ def status(study: Study) -> dict[str, Any]:
     total = spec.search.trials * len(rows)
     selection = read_json(folder / "selection.json")
     revealed = read_json(folder / "reveal" / "selections.json")
+    nothing_to_reveal = (read_json(folder / "report" / "summary.json") or {}).get("nominal_only", False)
     stage = "searching" if trials else "prepared"
     if total and ended >= total:
         stage = "revealed" if revealed else "frozen" if selection else "searched"
@@ -35,13 +36,13 @@ def status(study: Study) -> dict[str, Any]:
         "study": spec.name, "folder": str(folder), "stage": stage, "ended": ended, "total": total, "rows": rows,
         "failures": [{"trial": t.key, "reason": t.reason} for t in trials if t.state == "failed"],
         "digest": selection["digest"] if selection else None,
-        "next": f"oraclegap export {folder}" if stage == "revealed" else command,
+        "next": f"oraclegap export {folder}" if stage == "revealed" or (selection and nothing_to_reveal) else command,
     }
 
 
 def _best(trials: list, spec) -> dict[str, Any] | None:
     """The trial that the cheap signal would pick now."""
-    from study.selection import order_of
+    from study.ranking import order_of
 
     ended = [t for t in trials if t.state == "completed"]
     if not ended:

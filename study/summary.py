@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from study.errors import UserError
 from study.ledger import Ledger, TrialRecord
 from study.reveal_log import contaminated, prior_reveals
 from study.selection import frozen_selection
@@ -33,7 +35,9 @@ def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
     for method, split in ledger.names():
         entry = next((e for e in selection["selections"] if (e["method"], e["split"]) == (method, split)), None)
         rows += _rows_of(spec, folder, entry, [t for t in trials if (t.method, t.split) == (method, split)])
-    digests = [vault["digest"] for vault in vaults if vault and vault["anomaly_classes"]]
+    if None in vaults:
+        raise UserError(f"{folder / 'vault'}: the sealed side of the data is missing; put it back")
+    digests = [vault["digest"] for vault in vaults if vault["anomaly_classes"]]
     summary = {
         "study": spec.name, "digest": selection["digest"], "frozen_at": selection["frozen_at"],
         "prior_reveals": prior_reveals(folder, selection["digest"], digests), "contaminated": contaminated(folder),
@@ -49,20 +53,25 @@ def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
 
 def _rows_of(spec: StudySpec, folder: Path, entry: dict | None, trials: list[TrialRecord]) -> list[dict[str, Any]]:
     rows, measured = [], {}
-    seeds = spec.data.seeds
+    seeds, novel = spec.data.seeds, read_json(folder / "folds.json") or {}
     for trial in trials:
         if trial.state not in ("completed", "failed", "pruned"):
             continue
         found = _revealed(folder, trial, seed=None)
         selected = entry is not None and trial.number == entry["trial"]
+        if trial.key in novel:
+            trial = replace(trial, signals={**trial.signals, "pseudo_novel_auroc": novel[trial.key]})
         rows.append(_row(spec, entry, trial, found, seed=seeds[0], selected=selected, state=trial.state))
         if found:
             measured[trial.number] = found
-    for seed in seeds[1:] if entry else []:
+    for seed in seeds[1:] if entry and measured else []:
         trial = next(t for t in trials if t.number == entry["trial"])
         found = _revealed(folder, trial, seed=seed)
-        if found:
-            rows.append(_row(spec, entry, trial, found, seed=seed, selected=True, state="retrained"))
+        state = "retrained" if found else "failed"
+        reason = None if found else "the retraining or its reveal failed; launch again to retry what can be"
+        retrained = replace(trial, signals=(found or {}).get("signals", {}), reason=reason,
+                            train_seconds=(found or {}).get("train_seconds"))
+        rows.append(_row(spec, entry, retrained, found, seed=seed, selected=True, state=state))
     regrets = _regrets(entry, measured)
     return [{**row, **regrets} for row in rows]
 
@@ -70,14 +79,11 @@ def _rows_of(spec: StudySpec, folder: Path, entry: dict | None, trials: list[Tri
 def _row(spec, entry, trial: TrialRecord, found: dict | None, *, seed: int, selected: bool, state: str) -> dict:
     found = found or {}
     signal = spec.selection.signal
-    signals = dict(trial.signals)
-    if entry and selected and "pseudo_novel_auroc" in entry["signals"]:
-        signals["pseudo_novel_auroc"] = entry["signals"]["pseudo_novel_auroc"]
     return {
         "method": trial.method, "split": trial.split, "seed": seed, "trial": trial.number, "state": state,
         "reason": trial.reason, "selected": selected, "scorer": entry["scorer"] if entry else None,
         "members": entry["members"] if entry else None, "signal": signal, "signal_value": trial.signals.get(signal),
-        "signals": signals, "params": trial.params, "train_seconds": trial.train_seconds,
+        "signals": trial.signals, "params": trial.params, "train_seconds": trial.train_seconds,
         **{key: found.get(key) for key in REVEALED}, "scorers": found.get("scorers", {}),
     }
 

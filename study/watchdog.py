@@ -1,6 +1,6 @@
 """Ends a local Ray cluster whose driver was killed. Run as a script by the driver, before it starts Ray.
 
-Waits on standard input. "done" means that the driver has shut its cluster down itself; an end of file without it means
+Says "ready", and waits on standard input. "done" means that the driver has shut its cluster down itself; an end of file without it means
 that the driver died, and then its descendants, and what bears the name of its Ray session, are ended; nothing else.
 Standard library only.
 """
@@ -100,14 +100,15 @@ def main() -> None:
     """Waits, then ends what is left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     driver, session = map(int, sys.argv[1:])
+    strangers = family({driver}).keys()  # the driver itself, and what it had started before it started Ray
+    print("ready", flush=True)
     members: dict[int, str] = {}
     while True:
         # Remembered while the driver lives, since a dead one's children lose their parent, by which one knows them.
-        members |= family({driver})
+        members |= {pid: started for pid, started in family({driver}).items() if pid not in strangers}
         if select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
             break
     if sys.stdin.readline().strip() != "done":
-        members = {pid: started for pid, started in members.items() if pid not in (driver, os.getpid())}
         end(driver, session, members)
 
 

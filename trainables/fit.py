@@ -68,6 +68,10 @@ def one_cycle(progress: float, *, peak: float, warmup: float) -> float:
     return peak * max(1e-3, (1 - progress) / (1 - warmup)) if warmup < 1 else peak
 
 
+class WrongFolder(ValueError):
+    """The folder holds another trial's files: going on would lose them or mix the two."""
+
+
 class Training:
     """One trial, resumable epoch by epoch: ``while not t.done: t.step()``, then ``t.finish()``."""
 
@@ -170,7 +174,7 @@ class Training:
     def _stored_result(self) -> dict | None:
         result = read_result(self.folder) if self.folder is not None else None
         if result is not None and result["identity"] != self.identity:
-            raise ValueError(f"{self.folder} holds the result of another trial (its configuration, data or seed differ)")
+            raise WrongFolder(f"{self.folder} holds the result of another trial (its configuration, data or seed differ)")
         return result
 
     def _prepare_model(self) -> None:
@@ -280,7 +284,7 @@ class Training:
         if found is not None:
             tensors, record = found
             if record["identity"] != self.identity:
-                raise ValueError(f"{self.folder} holds checkpoints of another trial (configuration, data or seed differ)")
+                raise WrongFolder(f"{self.folder} holds checkpoints of another trial (configuration, data or seed differ)")
             part = {kind: {name.removeprefix(kind + "/"): tensor.to(self.device) for name, tensor in tensors.items()
                            if name.startswith(kind + "/")} for kind in ("model", "momentum", "best")}
             self.model.load_state_dict(part["model"])

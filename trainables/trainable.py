@@ -17,8 +17,10 @@ from trainables.files import derive_seed, read_json, write_json
 
 #: A report costs the driver about 10 ms, an epoch of a tiny study less: report at most this often, in seconds.
 REPORT_SECONDS = 2.0
-#: Reasons that belong to a configuration, and would come again.
-FORESEEN = ("diverged", "oom")
+#: Reasons that belong to a configuration, and would come again on any machine.
+FORESEEN = ("diverged",)
+#: Opens the reason of a failure that is the machine's and not the configuration's: a full disk, a vanished folder.
+ENVIRONMENT = "environment: "
 
 
 class StudyTrainable(tune.Trainable):
@@ -48,18 +50,20 @@ class StudyTrainable(tune.Trainable):
         if read_json(folder / "config.json") != record:
             write_json(folder / "config.json", record)
         self._every_epoch = config["prunable"]
-        self._training, self._failure = None, None
+        self._training, self._failure, self._resumed = None, None, []
         try:
             self._training = Training(
                 method=config["method"], view=self._views[config["split"]], params=config["params"],
                 settings=settings, seed=seed, folder=folder,
             )
+            # Told again, since a pruner may not have heard of the last one; whoever has heard takes no notice.
+            self._resumed = [row for row in self._training.rows if row]
         except Exception as error:  # a configuration that cannot be built is an outcome, not a crash
             self._failure = failure_reason(error)
 
     def step(self) -> dict[str, Any]:
         """Trains until something is worth reporting; the last report carries the trial's outcome."""
-        rows: list[dict[str, Any]] = []
+        rows, self._resumed = self._resumed, []
         if self._failure:
             return _last_report(rows, {"reason": self._failure})
         started = time.monotonic()
@@ -104,16 +108,16 @@ def train_settings(shared: dict[str, Any], method: str):
 
 
 def failure_reason(error: BaseException) -> str:
-    """One line for the ledger: ``diverged: …``, ``oom: …``, or the error's type and text."""
+    """One line for the ledger: ``diverged: …``, ``oom: …``, ``environment: …``, or the error's type and text."""
     import torch
 
-    from trainables.fit import Diverged
+    from trainables.fit import Diverged, WrongFolder
 
     text = " ".join(str(error).split())[:300]
     if isinstance(error, Diverged):
         return f"diverged: {text}"
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return f"oom: {text}"
-    if isinstance(error, OSError):
-        raise error  # a full disk or a vanished folder is the environment's failure, not this configuration's
+    if isinstance(error, OSError | WrongFolder):
+        return f"{ENVIRONMENT}{text}"
     return f"{type(error).__name__}: {text}"

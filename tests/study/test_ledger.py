@@ -115,3 +115,32 @@ def _hold(folder, pipe):
     with launch_lock(folder):
         pipe.send("held")
         pipe.recv()
+
+
+def test_looking_at_a_study_creates_nothing(tmp_path):
+    ledger = Ledger(a_spec(), tmp_path)
+    assert ledger.trials() == [] and ledger.storage.get_all_studies() == []
+
+
+def test_a_name_taken_in_a_shared_ledger_is_refused(tmp_path):
+    """Two folders, one database: the second study of the same name must not take over the first one's trials."""
+    (tmp_path / "mine").mkdir(), (tmp_path / "theirs").mkdir()
+    shared = StudySpec.parse({"name": "x", "methods": ["classifier"],
+                              "resources": {"ledger": f"sqlite:///{tmp_path}/shared.db"}})
+    Ledger(shared, tmp_path / "mine").ask("classifier", 0)
+    assert Ledger(shared, tmp_path / "mine").asked("classifier", 0) == 1
+    with pytest.raises(UserError, match="another study named 'x'"):
+        Ledger(shared, tmp_path / "theirs").ask("classifier", 0)
+
+
+def test_the_password_comes_from_the_environment_and_is_never_shown(tmp_path, monkeypatch):
+    from study.errors import EnvironmentProblem
+    from study.ledger import _with_password
+
+    monkeypatch.setenv("ORACLEGAP_LEDGER_PASSWORD", "secret")
+    assert _with_password("postgresql://me@host/db") == "postgresql://me:secret@host/db"
+    spec = StudySpec.parse({"name": "x", "methods": ["classifier"],
+                            "resources": {"ledger": "postgresql://me@127.0.0.1:9/db"}})
+    with pytest.raises(EnvironmentProblem) as caught:
+        Ledger(spec, tmp_path)
+    assert "secret" not in str(caught.value) and "secret" not in spec.to_toml() and "\n" not in str(caught.value)

@@ -43,12 +43,14 @@ time.sleep(60)
 
 
 def driver(*, announce: bool) -> str:
-    """A driver that starts the watchdog and a child with a grandchild, says so, and waits for its end."""
+    """A driver with a child of its own, that starts the watchdog, then a child with a child, and waits for its end."""
     script = Path(watchdog.__file__)
     return f"""
 import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {SLEEP!r}], stdout=subprocess.DEVNULL)
 dog = subprocess.Popen([sys.executable, "-S", "-E", {str(script)!r}, str(os.getpid()), str(os.getsid(0))],
-                       stdin=subprocess.PIPE, start_new_session=True)
+                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+dog.stdout.readline()
 subprocess.Popen([sys.executable, "-c", {PARENT!r}], stdout=subprocess.DEVNULL)
 time.sleep(2.5)
 print("ready", flush=True)
@@ -72,7 +74,8 @@ def test_what_a_dead_driver_started_is_ended_and_nothing_of_one_that_said_goodby
         process.stdout.readline()
         family = watchdog.family({process.pid})
         dog = [pid for pid in family if pid != process.pid and b"watchdog.py" in watchdog.command_of(pid)]
-        below = family.keys() - {process.pid, *dog}
+        earlier, *_ = sorted(family.keys() - {process.pid})
+        below = family.keys() - {process.pid, earlier, *dog}
         assert len(below) == 2 and len(dog) == 1
         if announce:
             process.communicate("\n")
@@ -83,8 +86,8 @@ def test_what_a_dead_driver_started_is_ended_and_nothing_of_one_that_said_goodby
         while (alive(dog) or (not announce and alive(below))) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not alive(dog) and alive(below) == (below if announce else set())
-        assert bystander.poll() is None
+        assert bystander.poll() is None and alive({earlier})
     finally:
         bystander.kill()
-        for pid in alive(below):
+        for pid in alive({*below, earlier}):
             os.kill(pid, 9)

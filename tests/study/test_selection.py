@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from study.errors import UserError
 from study.folds import deal_folds
 from study.ledger import TrialRecord
-from study.selection import best_trials, frozen_selection, order_of, rank_methods, scorers_in_use, selection_digest
+from study.ranking import best_trials, order_of, rank_methods
+from study.selection import frozen_selection, scorers_in_use, selection_digest
 from study.spec import StudySpec
 from trainables.files import write_json
 

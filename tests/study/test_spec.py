@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.errors import UserError
-from study.spec import StudySpec, find_spec, ready_specs
+from study.spec import StudySpec
+from study.spec_file import find_spec, ready_specs
 
 MINIMAL = {"name": "x", "methods": ["classifier"]}
 
@@ -90,6 +91,16 @@ BAD = {
     "rule without folds": ({"selection": {"folds": 0}}, ["folds = 0"]),
     "one fold": ({"selection": {"folds": 1}}, ["folds = 1"]),
     "pruner without a curve": ({"search": {"pruner": "median"}, "selection": {"signal": "val_ece"}}, ["pruner"]),
+    "unknown rule that looks like a name": ({"selection": {"scorer_rule": "top_half_maen"}}, ["did you mean 'top_half_mean'"]),
+    "unknown scorer": ({"selection": {"scorers": ["max_logitt"]}}, ["max_logitt", "did you mean 'max_logit'"]),
+    "a rule that one method lacks": ({"methods": ["classifier", "hybrid"], "selection": {
+        "scorer_rule": "reconstruction_error"}}, ["classifier has no scorer 'reconstruction_error'"]),
+    "password in a URL": ({"resources": {"ledger": "postgresql://me:secret@host/db"}}, ["ORACLEGAP_LEDGER_PASSWORD"]),
+    "not a URL": ({"resources": {"ledger": "somewhere"}}, ["resources.ledger", "storage URL"]),
+    "pickles in a shared ledger": ({"search": {"sampler": "cmaes"}, "resources": {"ledger": "postgresql://me@host/db"}},
+                                   ["cmaes", "pickle"]),
+    "finalists by another signal": ({"selection": {"finalists": 2, "signal": "val_nll"}}, ["finalists"]),
+    "post-hoc of a wrong kind": ({"search": {"posthoc": {"energy": {"temperature": {"low": "a", "high": 2}}}}}, ["energy"]),
     "scorer twice": ({"selection": {"scorers": ["msp", "msp"]}}, ["scorers", "twice"]),
 }
 
@@ -101,6 +112,7 @@ def test_a_mistake_is_one_line_that_names_it(name):
         StudySpec.parse({**MINIMAL, **change}, where="my.toml")
     line = str(caught.value)
     assert line.startswith("my.toml: ") and "\n" not in line and len(line) < 400
+    assert "secret" not in line
     for word in words:
         assert word in line
 
@@ -132,6 +144,7 @@ def test_only_budget_concurrency_and_resources_may_change():
     spec = StudySpec.load("digits")
     free = ["search.trials=99", "search.max_concurrent=1", "resources.cpus_per_trial=2", "resources.gpus_per_trial=0.5"]
     assert spec.changes(StudySpec.load("digits", free)) == []
+    assert spec.changes(StudySpec.load("digits", ["resources.ledger=postgresql://me@host/db"])) == ["resources.ledger"]
     fixed = ["data.limit=10", "training.epochs=3", "search.sampler=random", "search.space.hybrid.dropout=0.1"]
     changed = spec.changes(StudySpec.load("digits", fixed))
     assert {"data.limit", "training.epochs", "search.sampler"} < set(changed) and len(changed) == 4
