@@ -181,7 +181,7 @@ def prunable_methods(spec: StudySpec) -> set[str]:
 def shared_settings(spec: StudySpec, folder: Path, cluster: Cluster) -> dict[str, Any]:
     """The plain values that every trial and fold job has in common."""
     return {
-        "folder": str(folder.resolve()), "seed": spec.data.seeds[0],
+        "trials": str((folder / "trials").resolve()), "seed": spec.data.seeds[0],
         "training": {method: spec.training.for_method(method) for method in spec.methods},
         "cpus_per_trial": cluster.cpus_per_trial, "gpus_per_trial": cluster.gpus_per_trial,
     }

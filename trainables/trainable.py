@@ -42,7 +42,7 @@ class StudyTrainable(tune.Trainable):
         from trainables.fit import Training
 
         name = (config["method"], config["split"], config["number"])
-        folder = trial_folder(self._shared["folder"], *name)
+        folder = Path(self._shared["trials"], *map(str, name))
         seed = derive_seed("trial", self._shared["seed"], *name)
         settings = train_settings(self._shared, config["method"])
         record = {"method": name[0], "split": name[1], "number": name[2], "params": config["params"], "seed": seed,

@@ -75,11 +75,11 @@ def test_killed_at_random_moments_and_launched_again(tmp_path, start):
 
 
 def test_ctrl_c_is_resumable_and_leaves_nobody(tmp_path, start):
-    driver = start("--offline")
+    driver = start()
     study = tmp_path / "runs" / "tiny"
     while not list(study.glob("trials/*/0/0/metrics.jsonl")) and driver.poll() is None:
         time.sleep(0.1)
-    second = run(*LAUNCH, "--offline", cwd=tmp_path)  # while the first one holds the study
+    second = run(*LAUNCH, cwd=tmp_path)  # while the first one holds the study
     assert second.returncode == 2 and f"process {driver.pid} on " in second.stderr
     below = descendants(driver.pid)
     os.kill(driver.pid, signal.SIGINT)
@@ -87,7 +87,7 @@ def test_ctrl_c_is_resumable_and_leaves_nobody(tmp_path, start):
     assert gone_within(below, 15), "orphans"
     text = (tmp_path / "launch.log").read_text()
     assert "launch again to continue" in text and "Traceback" not in text
-    done = run(*LAUNCH, "--offline", "--stop-after", "search", cwd=tmp_path)
+    done = run(*LAUNCH, "--stop-after", "search", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     status = json.loads(run("status", study, "--json", cwd=tmp_path).stdout)
     assert status["stage"] == "searched" and status["ended"] == 2 * TRIALS
