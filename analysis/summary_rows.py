@@ -65,7 +65,7 @@ def split_names(summary: Mapping[str, Any]) -> list[Any]:
 
 def is_retrained(row: Row) -> bool:
     """A frozen configuration trained again with another seed: no trial, so neither searched nor ranked."""
-    return row.get("state") == "retrained"
+    return bool(row.get("retrained")) or row.get("state") == "retrained"
 
 
 def is_completed(row: Row) -> bool:

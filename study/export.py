@@ -10,6 +10,7 @@ from typing import Any
 
 from study.errors import UserError, nearest
 from study.folds import cached_features
+from study.reveal_log import contaminated
 from study.spec import StudySpec
 from trainables.files import (
     canonical_json,
@@ -39,7 +40,7 @@ def export(
     trial = trial_folder(folder, method, split, entry["trial"])
     target = folder / "export" / (method if split == spec.data.splits[0] else f"{method}-split{split}")
     config = read_json(trial / "config.json")
-    detector, arrays = _detector(spec, folder, entry, trial, config)
+    detector, arrays = _detector(spec, folder, entry, trial, config, selection["digest"])
     weights = (trial / "model.safetensors").read_bytes()
     if hashlib.sha256(weights).hexdigest() != entry["weights_sha256"]:
         raise UserError(f"{trial}/model.safetensors is not the one that was frozen (its SHA-256 differs)")
@@ -87,7 +88,7 @@ def _entry(spec: StudySpec, selection: dict[str, Any], method: str | None, split
 
 
 def _detector(
-    spec: StudySpec, folder: Path, entry: dict, trial: Path, config: dict
+    spec: StudySpec, folder: Path, entry: dict, trial: Path, config: dict, digest: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """``detector.json`` and the scorers' fitted arrays, from nominal features alone."""
     from analysis.fusion import FrozenRule
@@ -109,9 +110,16 @@ def _detector(
         "network": config["training"]["network"], "params": config["params"], "scorer": rule.description(),
         "threshold": rule.threshold(), "nominal_acceptance": 0.95,
         "threshold_chosen_on": "nominal validation images of the study; score > threshold is an anomaly",
-        "weights_sha256": entry["weights_sha256"],
+        "weights_sha256": entry["weights_sha256"], "selection": digest, "contaminated": contaminated(folder, digest),
     }
     return json.loads(canonical_json(record)), rule.state()
+
+
+def _warning(folder: Path, digest: str) -> str:
+    """What a reader must know before believing the numbers."""
+    if contaminated(folder, digest):
+        return "**Contaminated: this was selected after anomalies of the same study had been revealed.**\n\n"
+    return ""
 
 
 def model_card(
@@ -125,7 +133,7 @@ def model_card(
     if row:
         low, high = row["scorer_auroc_ci"] or (float("nan"), float("nan"))
         measured = (
-            "On the study's test images (anomaly = positive), for information; nothing was chosen by these numbers:\n\n"
+            "On the study's test images (anomaly = positive), for information:\n\n"
             f"| closed-set accuracy | AUROC of this detector | oracle detector | AUPR | FPR at 95 % TPR |\n"
             f"|--:|--:|--:|--:|--:|\n| {row['closed_set_accuracy']:.3f} | {row['scorer_auroc']:.3f} "
             f"[{low:.3f}, {high:.3f}] | {row['oracle_detector_auroc']:.3f} | {row['aupr_anomaly']:.3f} | "
@@ -150,7 +158,7 @@ Without any anomaly: trial {entry['trial']} of {spec.search.trials} by `{spec.se
 
 ## What was measured
 
-{measured}
+{_warning(folder, selection["digest"])}{measured}
 
 ## Limits
 

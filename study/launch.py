@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -48,6 +49,13 @@ def check_spec(spec: StudySpec, folder: Path) -> None:
                 f"{folder}: this study was begun with another spec; differing: {', '.join(changed)}; "
                 "undo the change, or give the study another name"
             )
+
+
+def forget_half_prepared(folder: Path) -> None:
+    """Removes data that was prepared for a spec which never came to be the study's: a later one may ask otherwise."""
+    if not (folder / "spec.toml").exists():
+        for side in ("view", "vault"):  # nothing can have been trained on them yet
+            shutil.rmtree(folder / side, ignore_errors=True)
 
 
 def write_spec(spec: StudySpec, folder: Path) -> None:

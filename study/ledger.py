@@ -90,7 +90,7 @@ class Ledger:
                 study_name=f"{self.prefix}{method}/{split}", storage=self.storage, load_if_exists=True,
                 direction=direction, sampler=optuna.samplers.RandomSampler(seed=0), pruner=self._pruner(),
             )
-            self._check_owner(study)
+            self._check_owner(study, claim=True)
             if not study.get_trials(deepcopy=False):
                 space = self.spec.space(method)
                 searched = space.searched()
@@ -98,14 +98,14 @@ class Ledger:
             self._studies[method, split] = study
         return self._studies[method, split]
 
-    def _check_owner(self, study: optuna.Study) -> None:
+    def _check_owner(self, study: optuna.Study, *, claim: bool) -> None:
         """In a database of many users, a study of this name may be somebody else's."""
         if not self.owner:
             return
         held = study.user_attrs.get("oraclegap.study_id")
-        if held is None:
+        if held is None and claim:
             study.set_user_attr("oraclegap.study_id", self.owner)
-        elif held != self.owner:
+        elif held not in (None, self.owner):
             raise UserError(
                 f"ledger {without_password(self.url)} holds another study named {self.spec.name!r}; give this one "
                 "another name"
@@ -164,9 +164,11 @@ class Ledger:
         state = TrialState.FAIL if outcome.get("reason") else TrialState.COMPLETE
         state = TrialState.PRUNED if outcome.get("pruned") else state
         kept = {key: outcome[key] for key in ("signals", "reason", "train_seconds") if outcome.get(key) is not None}
+        if self.storage.get_trial(trial._trial_id).state.is_finished():
+            return self.record(method, split, self.storage.get_trial(trial._trial_id))
         trial.set_user_attr("outcome", kept)
         value = outcome["signals"][self.spec.selection.signal] if state is TrialState.COMPLETE else None
-        frozen = trial.study.tell(trial, value, state=state, skip_if_finished=True)
+        frozen = trial.study.tell(trial, value, state=state)
         return self.record(method, split, frozen)
 
     def record(self, method: str, split: int, trial: optuna.trial.FrozenTrial | optuna.Trial) -> TrialRecord:
@@ -199,6 +201,7 @@ class Ledger:
                 study = optuna.load_study(study_name=f"{self.prefix}{method}/{split}", storage=self.storage)
             except KeyError:
                 return []
+            self._check_owner(study, claim=False)
         return study.get_trials(deepcopy=False)
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -280,7 +283,7 @@ def _holder(text: str) -> str:
 def _with_password(url: str) -> str:
     """The spec's URL with the password of the environment, which is written nowhere."""
     password = os.environ.get(LEDGER_PASSWORD)
-    if not url or not password:
+    if not url or not password or url.startswith("sqlite"):
         return url
     from sqlalchemy.engine import make_url
 

@@ -20,7 +20,7 @@ from study.ledger import Ledger, TrialRecord
 from study.reveal_log import log_reveal
 from study.runtime import Cluster
 from study.search import shared_settings
-from study.selection import frozen_selection, scorers_in_use
+from study.selection import frozen_rule, frozen_selection, scorers_in_use
 from study.vault import Vault
 from trainables.files import derive_seed, read_json, write_json
 
@@ -113,7 +113,7 @@ class _Reveal:
         target = self.folder / "reveal" / self.method / str(self.split) / f"{name}.json"
         representation = self.representation_job()
         found = representation.result(self.folder) or {}
-        rule = {key: self.entry[key] for key in ("scorer", "members", "parameters", "settled")}
+        rule = frozen_rule(self.entry)
         plain = {"method": self.method, "params": trial.params, "rule": rule, "scorers": self.scorers}
         weights = (read_json(model_folder / "result.json") or {}).get("weights_sha256")
         return Job(

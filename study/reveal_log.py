@@ -20,7 +20,7 @@ def log_reveal(folder: Path, study: str, digest: str, vaults: list[str]) -> None
         return
     line = {"study": study, "selection": digest, "vaults": vaults, "at": datetime.now(UTC).isoformat(timespec="seconds")}
     with open(folder.parent / "reveals.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write("\n" + json.dumps(line) + "\n")  # a line of its own, even after one that a kill cut short
         file.flush()
         os.fsync(file.fileno())
     write_json(folder / "reveal" / "selections.json", [*seen, digest])
@@ -35,7 +35,7 @@ def prior_reveals(folder: Path, digest: str, vaults: list[str]) -> int:
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
-            continue  # the torn last line of a killed process: that reveal logs itself again
+            continue  # blank, or cut short by a kill: that reveal logs itself again
         if entry["selection"] == digest:
             break
         if set(entry["vaults"]) & set(vaults):
@@ -43,6 +43,6 @@ def prior_reveals(folder: Path, digest: str, vaults: list[str]) -> int:
     return len(others)
 
 
-def contaminated(folder: Path) -> bool:
-    """Whether trials were selected again after a reveal of this study: later choices may know the answer."""
-    return len(read_json(folder / "reveal" / "selections.json") or []) > 1
+def contaminated(folder: Path, digest: str) -> bool:
+    """Whether another selection of this study was revealed already: this one may know the answer."""
+    return any(seen != digest for seen in read_json(folder / "reveal" / "selections.json") or [])

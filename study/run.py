@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from study.errors import Interrupted, UserError
-from study.launch import Progress, Tracker, check_spec, load_views, prepare_data, write_outputs, write_spec
+from study.launch import (
+    Progress,
+    Tracker,
+    check_spec,
+    forget_half_prepared,
+    load_views,
+    prepare_data,
+    write_outputs,
+    write_spec,
+)
 from study.runtime import Cluster, ray_cluster
 
 if TYPE_CHECKING:
@@ -40,6 +49,7 @@ def run(
         check_server(tracking_uri(study.folder.parent))
     with study.locked(), _interruptible():
         check_spec(study.spec, study.folder)
+        forget_half_prepared(study.folder)
         prepare_data(study.spec, study.folder, skip_bad=skip_bad)
         write_spec(study.spec, study.folder)
         projection = Projection(root=study.folder.parent, study=study.spec.name, offline=offline)

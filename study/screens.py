@@ -48,7 +48,8 @@ def status_text(status: dict[str, Any]) -> str:
         lines.append(f"  {row['method']}/{row['split']}: {counts or 'nothing yet'} of {row['trials']}{chosen}")
     lines += [f"  failed {failure['trial']}: {failure['reason']}" for failure in status["failures"]]
     if status["digest"]:
-        lines.append(f"selection digest {status['digest'][:16]}")
+        mark = "; contaminated: another selection of this study was revealed before" if status["contaminated"] else ""
+        lines.append(f"selection digest {status['digest'][:16]}{mark}")
     lines.append(f"next: {status['next']}")
     return "\n".join(lines)
 

@@ -46,7 +46,9 @@ def freeze(
     jobs = [job for plan in plans.values() for job in plan.fold_jobs()]
     results = run_jobs(jobs, folder, cluster, on_done=on_job)
     for job, result in zip(jobs, results, strict=True):
-        if job.result(folder) is None:  # told but not stored: the next launch may do better, and must not choose anew
+        lost = result.get("reason", "").startswith(("worker died", "oom"))
+        if lost and any(job.label.endswith(f" of {t.key}") for plan in plans.values() for t in plan.finalists):
+            # Not the configuration's fault: the next launch may do better, and must not choose otherwise.
             raise EnvironmentProblem(f"{job.label} could not be finished ({result['reason']}); launch again to retry it")
     if not plans:
         raise UserError(f"{folder}: no trial completed, so there is nothing to select; `oraclegap status` lists why")
@@ -71,6 +73,11 @@ def frozen_selection(folder: Path) -> dict[str, Any]:
     if selection.get("digest") != selection_digest(selection):
         raise UserError(f"{folder}/selection.json was changed after it was frozen (its digest differs); freeze again")
     return selection
+
+
+def frozen_rule(entry: dict[str, Any]) -> dict[str, Any]:
+    """The part of an entry of ``selection.json`` by which images are scored."""
+    return {key: entry[key] for key in ("scorer", "members", "parameters", "settled")}
 
 
 def selection_digest(selection: dict[str, Any]) -> str:
@@ -191,7 +198,9 @@ class _Plan:
             arguments={"trial_folder": self._trial_folder(trial), "view": self.reference, "method": self.method,
                        "params": trial.params, "settings": self.settings},
         )
-        run_jobs([job], self.folder, self.cluster)
+        (result,) = run_jobs([job], self.folder, self.cluster)
+        if "reason" in result:
+            raise EnvironmentProblem(f"{job.label} failed ({result['reason']}); launch again to retry it")
         return synthetic_objective(
             job.folder(self.folder) / "synthetic.safetensors", self._trial_folder(trial), self.view, self.own
         )

@@ -189,10 +189,10 @@ class ResourcesSpec(_Table):
             from sqlalchemy.exc import ArgumentError
 
             try:
-                held = make_url(value).password
+                url = make_url(value)
             except ArgumentError:
                 raise ValueError("not a storage URL, such as postgresql://user@host/database") from None
-            if held is not None:
+            if url.password is not None or "password" in url.query:
                 raise ValueError(f"leave the password out, it would be written down; set {LEDGER_PASSWORD} instead")
         return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from study.reveal_log import contaminated
 from trainables.files import read_json
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ def status(study: Study) -> dict[str, Any]:
     ended = sum(row["completed"] + row["failed"] + row["pruned"] for row in rows)
     total = spec.search.trials * len(rows)
     selection = read_json(folder / "selection.json")
-    revealed = read_json(folder / "reveal" / "selections.json")
-    nothing_to_reveal = (read_json(folder / "report" / "summary.json") or {}).get("nominal_only", False)
+    summary = read_json(folder / "report" / "summary.json") or {}
+    reported = bool(selection) and summary.get("digest") == selection["digest"]
+    revealed, nothing_to_reveal = (reported and summary.get(key, False) for key in ("revealed", "nominal_only"))
     stage = "searching" if trials else "prepared"
     if total and ended >= total:
         stage = "revealed" if revealed else "frozen" if selection else "searched"
@@ -36,7 +38,8 @@ def status(study: Study) -> dict[str, Any]:
         "study": spec.name, "folder": str(folder), "stage": stage, "ended": ended, "total": total, "rows": rows,
         "failures": [{"trial": t.key, "reason": t.reason} for t in trials if t.state == "failed"],
         "digest": selection["digest"] if selection else None,
-        "next": f"oraclegap export {folder}" if stage == "revealed" or (selection and nothing_to_reveal) else command,
+        "contaminated": bool(selection) and contaminated(folder, selection["digest"]),
+        "next": f"oraclegap export {folder}" if stage == "revealed" or nothing_to_reveal else command,
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from study.errors import UserError
 from study.ledger import Ledger, TrialRecord
 from study.reveal_log import contaminated, prior_reveals
-from study.selection import frozen_selection
+from study.selection import frozen_rule, frozen_selection
 from study.spec import StudySpec
 from trainables.files import read_arrays, read_json, write_json
 
@@ -40,10 +40,12 @@ def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
     digests = [vault["digest"] for vault in vaults if vault["anomaly_classes"]]
     summary = {
         "study": spec.name, "digest": selection["digest"], "frozen_at": selection["frozen_at"],
-        "prior_reveals": prior_reveals(folder, selection["digest"], digests), "contaminated": contaminated(folder),
+        "prior_reveals": prior_reveals(folder, selection["digest"], digests), "contaminated": contaminated(folder, selection["digest"]),
         "nominal_only": not digests, "revealed": any(row["scorer_auroc"] is not None for row in rows),
         "counts": {state: sum(t.state == state for t in trials) for state in ("completed", "failed", "pruned")},
         "duplicates": _duplicates(spec, folder, vaults), "method_ranking": selection["method_ranking"],
+        "nominal_classes": {str(s): read_json(folder / "view" / str(s) / "manifest.json")["classes"]
+                            for s in spec.data.splits},
         "spaces": {method: _ranges(spec, method) for method in spec.methods},
         "comparisons": _comparisons(spec, folder, rows), "rows": rows,
     }
@@ -57,7 +59,7 @@ def _rows_of(spec: StudySpec, folder: Path, entry: dict | None, trials: list[Tri
     for trial in trials:
         if trial.state not in ("completed", "failed", "pruned"):
             continue
-        found = _revealed(folder, trial, seed=None)
+        found = _revealed(folder, trial, entry, seed=None)
         selected = entry is not None and trial.number == entry["trial"]
         if trial.key in novel:
             trial = replace(trial, signals={**trial.signals, "pseudo_novel_auroc": novel[trial.key]})
@@ -66,7 +68,7 @@ def _rows_of(spec: StudySpec, folder: Path, entry: dict | None, trials: list[Tri
             measured[trial.number] = found
     for seed in seeds[1:] if entry and measured else []:
         trial = next(t for t in trials if t.number == entry["trial"])
-        found = _revealed(folder, trial, seed=seed)
+        found = _revealed(folder, trial, entry, seed=seed)
         state = "retrained" if found else "failed"
         reason = None if found else "the retraining or its reveal failed; launch again to retry what can be"
         retrained = replace(trial, signals=(found or {}).get("signals", {}), reason=reason,
@@ -81,6 +83,7 @@ def _row(spec, entry, trial: TrialRecord, found: dict | None, *, seed: int, sele
     signal = spec.selection.signal
     return {
         "method": trial.method, "split": trial.split, "seed": seed, "trial": trial.number, "state": state,
+        "retrained": seed != spec.data.seeds[0],
         "reason": trial.reason, "selected": selected, "scorer": entry["scorer"] if entry else None,
         "members": entry["members"] if entry else None, "signal": signal, "signal_value": trial.signals.get(signal),
         "signals": trial.signals, "params": trial.params, "train_seconds": trial.train_seconds,
@@ -88,11 +91,13 @@ def _row(spec, entry, trial: TrialRecord, found: dict | None, *, seed: int, sele
     }
 
 
-def _revealed(folder: Path, trial: TrialRecord, *, seed: int | None) -> dict[str, Any] | None:
+def _revealed(folder: Path, trial: TrialRecord, entry: dict | None, *, seed: int | None) -> dict[str, Any] | None:
+    """What was measured under the selection that stands, not under one before it."""
     name = f"{trial.number}.json" if seed is None else f"{trial.number}-{seed}.json"
     stored = read_json(folder / "reveal" / trial.method / str(trial.split) / name)
-    result = (stored or {}).get("result") or {}
-    return result if "scorer_auroc" in result else None
+    result, rule = (stored or {}).get("result") or {}, (stored or {}).get("inputs", {}).get("rule")
+    stands = entry is not None and rule == frozen_rule(entry)
+    return result if stands and "scorer_auroc" in result else None
 
 
 def _regrets(entry: dict | None, measured: dict[int, dict]) -> dict[str, float | None]:

@@ -12,13 +12,14 @@ import pytest
 
 #: A study of real digits that ends in seconds; every test that needs a finished study shares one run of it.
 TINY = ["search.trials=2", "training.epochs=4", "training.batch_size=64", "name=tiny"]
+ELSEWHERE = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "ORACLEGAP_LEDGER_PASSWORD")
 ORACLEGAP = [sys.executable, "-m", "study"]
 
 
 @pytest.fixture(autouse=True)
 def _own_tracking(monkeypatch):
     """No test may reach a developer's MLflow server or Ray cluster."""
-    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+    for name in ELSEWHERE:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -31,7 +32,7 @@ def run(*arguments: str, cwd: Path, timeout: float = 240, **environment: str) ->
     """Runs ``oraclegap`` as a process of its own."""
     return subprocess.run(
         [*ORACLEGAP, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=timeout,
-        env={**os.environ, "COLUMNS": "100", **environment}, check=False,
+        env={**{k: v for k, v in os.environ.items() if k not in ELSEWHERE}, "COLUMNS": "100", **environment}, check=False,
     )
 
 

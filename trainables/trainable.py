@@ -47,11 +47,11 @@ class StudyTrainable(tune.Trainable):
         settings = train_settings(self._shared, config["method"])
         record = {"method": name[0], "split": name[1], "number": name[2], "params": config["params"], "seed": seed,
                   "training": {**self._shared["training"][config["method"]]}, "view_digest": self._views[name[1]].digest}
-        if read_json(folder / "config.json") != record:
-            write_json(folder / "config.json", record)
         self._every_epoch = config["prunable"]
         self._training, self._failure, self._resumed = None, None, []
         try:
+            if read_json(folder / "config.json") != record:
+                write_json(folder / "config.json", record)
             self._training = Training(
                 method=config["method"], view=self._views[config["split"]], params=config["params"],
                 settings=settings, seed=seed, folder=folder,
@@ -72,7 +72,7 @@ class StudyTrainable(tune.Trainable):
                 rows.append(self._training.step())
                 if self._every_epoch or time.monotonic() - started > REPORT_SECONDS:
                     break
-            if not self._training.done or (self._every_epoch and rows):
+            if not self._training.done:
                 return {"rows": rows, "done": False}
             result = self._training.finish()
         except Exception as error:

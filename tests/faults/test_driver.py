@@ -60,26 +60,27 @@ def gone_within(pids: set[int], seconds: float) -> bool:
 
 def test_killed_at_random_moments_and_launched_again(tmp_path, start):
     """Two SIGKILLs of the driver, each some seconds into its search, then a launch that finishes."""
-    moments = random.Random(0)
+    moments = [random.uniform(2, 6), random.uniform(6, 14)]  # the start of Ray, and somewhere in the search or after it
     study = tmp_path / "runs" / "tiny"
-    for _ in range(2):
+    for moment in moments:
         driver = start()
-        time.sleep(moments.uniform(3, 14))  # anywhere from the start of Ray to the fold models
+        time.sleep(moment)
         below = descendants(driver.pid)
         driver.kill()
         driver.wait()
-        assert below and gone_within(below, 15), [_command(pid) for pid in alive(below)]
+        assert gone_within(below, 15), (moments, [_command(pid) for pid in alive(below)])
     done = run(*LAUNCH, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     check_every_trial_once(study, methods=["classifier", "hybrid"], trials=TRIALS, epochs=6)
 
 
 def test_ctrl_c_is_resumable_and_leaves_nobody(tmp_path, start):
-    driver = start()
+    longer = ["-o", "training.epochs=60"]  # the search must still be going on when the second launch has been refused
+    driver = start(*longer)
     study = tmp_path / "runs" / "tiny"
     while not list(study.glob("trials/*/0/0/metrics.jsonl")) and driver.poll() is None:
         time.sleep(0.1)
-    second = run(*LAUNCH, cwd=tmp_path)  # while the first one holds the study
+    second = run(*LAUNCH, *longer, cwd=tmp_path)  # while the first one holds the study
     assert second.returncode == 2 and f"process {driver.pid} on " in second.stderr
     below = descendants(driver.pid)
     os.kill(driver.pid, signal.SIGINT)
@@ -87,7 +88,7 @@ def test_ctrl_c_is_resumable_and_leaves_nobody(tmp_path, start):
     assert gone_within(below, 15), "orphans"
     text = (tmp_path / "launch.log").read_text()
     assert "launch again to continue" in text and "Traceback" not in text
-    done = run(*LAUNCH, "--stop-after", "search", cwd=tmp_path)
+    done = run(*LAUNCH, *longer, "--stop-after", "search", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     status = json.loads(run("status", study, "--json", cwd=tmp_path).stdout)
     assert status["stage"] == "searched" and status["ended"] == 2 * TRIALS

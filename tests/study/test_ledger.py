@@ -83,8 +83,9 @@ def test_telling_twice_keeps_the_first(tmp_path):
     ledger = Ledger(a_spec(), tmp_path)
     trial = ledger.ask("classifier", 0)
     first = ledger.tell("classifier", 0, trial, outcome(0.75))
-    again = Ledger(a_spec(), tmp_path)
-    assert again.trials() == [first] and first.signals["val_accuracy"] == 0.75 and first.ended_at
+    assert ledger.tell("classifier", 0, trial, {"reason": "later"}) == first
+    assert Ledger(a_spec(), tmp_path).trials() == [first]
+    assert first.signals["val_accuracy"] == 0.75 and first.ended_at and first.state == "completed"
 
 
 def test_an_ordinary_optuna_tool_can_open_it(tmp_path):

@@ -96,6 +96,7 @@ BAD = {
     "a rule that one method lacks": ({"methods": ["classifier", "hybrid"], "selection": {
         "scorer_rule": "reconstruction_error"}}, ["classifier has no scorer 'reconstruction_error'"]),
     "password in a URL": ({"resources": {"ledger": "postgresql://me:secret@host/db"}}, ["ORACLEGAP_LEDGER_PASSWORD"]),
+    "password in a query": ({"resources": {"ledger": "postgresql://me@host/db?password=secret"}}, ["PASSWORD"]),
     "not a URL": ({"resources": {"ledger": "somewhere"}}, ["resources.ledger", "storage URL"]),
     "pickles in a shared ledger": ({"search": {"sampler": "cmaes"}, "resources": {"ledger": "postgresql://me@host/db"}},
                                    ["cmaes", "pickle"]),

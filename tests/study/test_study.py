@@ -231,3 +231,44 @@ def test_a_study_without_anomalies_works_up_to_export(tmp_path):
     assert exported.returncode == 0 and "detector.json" in exported.stdout
     config = tomllib.loads((tmp_path / "runs" / "tiny" / "export" / "classifier" / "config.toml").read_text())
     assert config["data"]["path"] == str(tmp_path / "digits.npz")
+
+
+def test_a_mistake_in_the_data_can_be_corrected_under_the_same_name(tmp_path):
+    """The second split fails after the first was written: nothing of it may survive into the corrected study."""
+    def few(images, labels, names):
+        keep = [*range(600), *next((i,) for i in range(600, 1797) if labels[i] == 9)]
+        keep = [i for i in keep if labels[i] != 8] + [i for i in range(1797) if labels[i] == 8][:2]
+        return images[keep], labels[keep], names
+
+    digits_npz(tmp_path / "digits.npz", change=few)
+    pairs = ["name=tiny", "data.source=npz", "data.path=digits.npz", "data.nominal_classes=4", "data.splits=[0,1,2,3,4,5]"]
+    failed = run("launch", "digits", "--offline", *overrides(*pairs), cwd=tmp_path)
+    assert failed.returncode == 2 and "eight" in failed.stderr
+    study = tmp_path / "runs" / "tiny"
+    assert not (study / "spec.toml").exists()
+    fixed = [*pairs[:3], 'data.nominal_classes=["one","two","three"]', "data.limit=20", "data.anomaly_classes=['zero']",
+             *TINY[:3], "methods=['classifier']", "search.trials=1", 'resources.address="local"']
+    done = run("launch", "digits", "--offline", "--stop-after", "search", *overrides(*fixed), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((study / "view" / "0" / "manifest.json").read_text())
+    assert manifest["classes"] == ["one", "two", "three"] and sum(manifest["counts"].values()) <= 60
+    assert [path.name for path in (study / "view").iterdir()] == ["0"]
+
+
+def test_a_reveal_under_another_selection_is_not_reported(tiny, tmp_path):
+    """Re-frozen, not yet revealed again: the old numbers are gone and the study is marked."""
+    from trainables.files import read_json, write_json
+
+    copy = tmp_path / "tiny"
+    shutil.copytree(tiny, copy)
+    selection = read_json(copy / "selection.json")
+    for entry in selection["selections"]:
+        entry["members"] = entry["members"][:1]
+    selection["digest"] = selection_digest(selection)
+    write_json(copy / "selection.json", selection)
+    summary = Study.open(copy).summary()
+    assert summary["contaminated"] and not summary["revealed"]
+    assert all(row["scorer_auroc"] is None for row in summary["rows"])
+    status = Study.open(copy).status()
+    assert status["stage"] == "frozen" and status["contaminated"] and "launch" in status["next"]
+    assert "Contaminated" in (Study.open(copy).export() / "MODEL_CARD.md").read_text()

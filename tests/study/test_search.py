@@ -1,0 +1,90 @@
+"""The searcher as Tune drives it, over a real ledger: what is told, what is not, and in which order."""
+
+from __future__ import annotations
+
+from ray.tune.search import Searcher
+
+from study.errors import EnvironmentProblem
+from study.ledger import Ledger
+from study.search import LedgerSearch
+from study.spec import StudySpec
+
+OUTCOME = {"signals": {"val_accuracy": 0.9, "val_nll": 0.3}, "train_seconds": 1.0}
+
+
+class Witness:
+    """An observer that looks into the ledger when it is told something."""
+
+    def __init__(self, ledger):
+        self.ledger, self.seen = ledger, []
+
+    def trial_started(self, trial):
+        self.seen.append(("started", trial.key))
+
+    def trial_progressed(self, trial, rows):
+        self.seen.append(("progressed", trial.key, len(rows)))
+
+    def trial_ended(self, trial):
+        known = next(t for t in self.ledger.trials() if t.key == trial.key)
+        assert known == trial  # the ledger first, everyone else after it
+        self.seen.append(("ended", trial.key, trial.state))
+
+
+def a_search(folder, trials: int = 2) -> LedgerSearch:
+    spec = StudySpec.parse({"name": "x", "methods": ["classifier", "hybrid"], "search": {"trials": trials}})
+    ledger = Ledger(spec, folder)
+    return LedgerSearch(ledger, [Witness(ledger)])
+
+
+def states(search: LedgerSearch) -> list[tuple[str, str]]:
+    return [(trial.key, trial.state) for trial in search.ledger.trials()]
+
+
+def test_the_study_with_the_fewest_trials_goes_next_until_the_budget_is_used(tmp_path):
+    search = a_search(tmp_path)
+    asked = [search.suggest(str(n)) for n in range(4)]
+    assert [(a["method"], a["number"]) for a in asked] == [
+        ("classifier", 0), ("hybrid", 0), ("classifier", 1), ("hybrid", 1)
+    ]
+    assert search.suggest("4") == Searcher.FINISHED
+
+
+def test_the_ledger_is_told_before_anyone_else(tmp_path):
+    search = a_search(tmp_path, trials=1)
+    search.suggest("a")
+    search.on_trial_result("a", {"rows": [{"epoch": 1}]})
+    search.on_trial_complete("a", {"rows": [{"epoch": 2}], "outcome": [OUTCOME]})
+    assert search.observers[0].seen == [
+        ("started", "classifier/0/0"), ("progressed", "classifier/0/0", 1), ("progressed", "classifier/0/0", 1),
+        ("ended", "classifier/0/0", "completed"),
+    ]
+    search.on_trial_complete("a", {"outcome": [{"reason": "again"}]})
+    assert states(search) == [("classifier/0/0", "completed")]
+
+
+def test_what_the_machine_is_to_blame_for_keeps_the_trial_open_and_ends_the_search(tmp_path):
+    search = a_search(tmp_path)
+    search.suggest("a"), search.suggest("b")
+    search.on_trial_complete("a", {"rows": [], "outcome": [{"reason": "environment: No space left on device"}]})
+    assert isinstance(search.fatal, EnvironmentProblem) and "No space left" in str(search.fatal)
+    assert search.suggest("c") == Searcher.FINISHED
+    search.on_trial_complete("b", {"rows": [], "outcome": [OUTCOME]})  # one that was under way still counts
+    assert states(search) == [("classifier/0/0", "running"), ("hybrid/0/0", "completed")]
+    again = a_search(tmp_path)
+    first = again.suggest("d")
+    assert (first["method"], first["number"]) == ("classifier", 0)
+
+
+def test_a_worker_that_kept_dying_is_a_failed_trial_with_its_reason(tmp_path):
+    search = a_search(tmp_path)
+    search.suggest("a"), search.suggest("b")
+    search.errors = {"a": "ActorDiedError: gone", "b": "OutOfMemoryError: full"}
+    search.on_trial_complete("a", None, error=True)
+    search.on_trial_complete("b", None, error=True)
+    reasons = [trial.reason for trial in search.ledger.trials()]
+    assert reasons == ["worker died 3 times: ActorDiedError: gone", "oom: OutOfMemoryError: full"]
+
+
+def test_nothing_of_it_is_pickled(tmp_path):
+    search = a_search(tmp_path)
+    assert search.__getstate__() == {} and LedgerSearch.__getstate__(search) == {}
