@@ -19,8 +19,10 @@ def log_reveal(folder: Path, study: str, digest: str, vaults: list[str]) -> None
     if digest in seen:
         return
     line = {"study": study, "selection": digest, "vaults": vaults, "at": datetime.now(UTC).isoformat(timespec="seconds")}
-    with open(folder.parent / "reveals.jsonl", "a", encoding="utf-8") as file:
-        file.write("\n" + json.dumps(line) + "\n")  # a line of its own, even after one that a kill cut short
+    path = folder.parent / "reveals.jsonl"
+    torn = path.exists() and not path.read_bytes().endswith(b"\n")  # a kill cut the last line short: begin a new one
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("\n" * torn + json.dumps(line) + "\n")
         file.flush()
         os.fsync(file.fileno())
     write_json(folder / "reveal" / "selections.json", [*seen, digest])
@@ -35,7 +37,7 @@ def prior_reveals(folder: Path, digest: str, vaults: list[str]) -> int:
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
-            continue  # blank, or cut short by a kill: that reveal logs itself again
+            continue  # cut short by a kill: that reveal logs itself again
         if entry["selection"] == digest:
             break
         if set(entry["vaults"]) & set(vaults):
