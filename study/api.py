@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas
 
     from study.launch import Progress
+    from study.ledger import Ledger
 
 DEFAULT_ROOT = "runs"
 
@@ -105,7 +106,7 @@ class Study:
                 "train_seconds": t.train_seconds, **{f"params_{k}": v for k, v in t.params.items()},
                 **{f"signals_{k}": v for k, v in t.signals.items()},
             }
-            for t in (self._ledger().trials() if self._has_ledger() else [])
+            for t in (self.ledger().trials() if self.has_ledger() else [])
         ])
 
     @property
@@ -119,9 +120,9 @@ class Study:
         """``summary.json``, gathered anew from ledger, selection and reveals."""
         from study.summary import summarise
 
-        self._known()
+        self.require_begun()
         self.selection  # noqa: B018  (raises where nothing is frozen)
-        return summarise(self._ledger(), self.folder)
+        return summarise(self.ledger(), self.folder)
 
     def status(self) -> dict[str, Any]:
         """Where the study stands: ``stage``, trials by state for each method and split, and the next command."""
@@ -135,14 +136,17 @@ class Study:
 
         return plan(self.spec, self.folder)
 
-    def _has_ledger(self) -> bool:
+    def has_ledger(self) -> bool:
+        """Whether there is a record of trials to look into."""
         return bool(self.spec.resources.ledger) or (self.folder / "ledger.db").exists()
 
-    def _known(self) -> None:
+    def require_begun(self) -> None:
+        """Raises ``UserError`` unless the study was launched before."""
         if not (self.folder / "spec.toml").is_file():
             raise UserError(f"{self.folder}: this study was not launched yet; run `oraclegap launch` first")
 
-    def _ledger(self):
+    def ledger(self) -> Ledger:
+        """The study's record of trials, an Optuna storage."""
         from study.ledger import Ledger
 
         return Ledger(self.spec, self.folder)

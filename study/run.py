@@ -44,7 +44,7 @@ def run(
         raise UserError(f"--stop-after {stop_after}: must be search or freeze")
     progress = progress or Silent()
     if "search" not in stages:
-        study._known()
+        study.require_begun()
     if not offline:
         check_server(tracking_uri(study.folder.parent))
     with study.locked(), _interruptible():

@@ -45,9 +45,9 @@ def freeze(
         plan.settle_parameters()
     jobs = [job for plan in plans.values() for job in plan.fold_jobs()]
     results = run_jobs(jobs, folder, cluster, on_done=on_job)
+    needed = {job.key for plan in plans.values() for job in plan.fold_jobs_of(plan.finalists)}
     for job, result in zip(jobs, results, strict=True):
-        lost = result.get("reason", "").startswith(("worker died", "oom"))
-        if lost and any(job.label.endswith(f" of {t.key}") for plan in plans.values() for t in plan.finalists):
+        if job.key in needed and result.get("reason", "").startswith(("worker died", "oom")):
             # Not the configuration's fault: the next launch may do better, and must not choose otherwise.
             raise EnvironmentProblem(f"{job.label} could not be finished ({result['reason']}); launch again to retry it")
     if not plans:
@@ -117,7 +117,11 @@ class _Plan:
 
     def fold_jobs(self) -> list[Job]:
         """The fold models of the finalists; with ``fold_trials = "all"`` of every completed trial."""
-        return [self._fold_job(trial, fold) for trial in self._fold_trials() for fold in range(len(self.folds))]
+        return self.fold_jobs_of(self._fold_trials())
+
+    def fold_jobs_of(self, trials: list[TrialRecord]) -> list[Job]:
+        """The fold models of given trials."""
+        return [self._fold_job(trial, fold) for trial in trials for fold in range(len(self.folds))]
 
     def _fold_trials(self) -> list[TrialRecord]:
         others = [t for t in self.trials if t.state == "completed" and t not in self.finalists]
@@ -132,7 +136,7 @@ class _Plan:
         """What the fold models of a trial say: the rule's members, and how well they notice held-out classes."""
         from analysis.fusion import members_of, rank_scorers
 
-        folds = [self._fold_job(trial, fold) for fold in range(len(self.folds))]
+        folds = self.fold_jobs_of([trial])
         results = [job.result(self.folder) for job in folds]
         usable = [(job, r) for job, r in zip(folds, results, strict=True) if r and "auroc" in r]
         # Without folds there is no ranking, and the rules that are left do not ask for one.

@@ -15,9 +15,9 @@ STATES = ("completed", "failed", "pruned", "running")
 
 def status(study: Study) -> dict[str, Any]:
     """``stage`` is prepared, searching, searched, frozen or revealed; ``next`` is the command that continues."""
-    study._known()
+    study.require_begun()
     spec, folder = study.spec, study.folder
-    trials = study._ledger().trials() if study._has_ledger() else []
+    trials = study.ledger().trials() if study.has_ledger() else []
     rows = []
     for method, split in [(m, s) for s in spec.data.splits for m in spec.methods]:
         mine = [t for t in trials if (t.method, t.split) == (method, split)]
