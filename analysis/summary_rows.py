@@ -184,12 +184,6 @@ def bounds(value: object, digits: int = 3, *, sign: bool = False) -> str:
     return f"[{word(pair[0], digits)}, {word(pair[1], digits)}]"
 
 
-def with_bounds(value: object, pair: object, digits: int = 3, *, sign: bool = False) -> str:
-    """0.842 [0.810, 0.871]."""
-    word = signed if sign else number
-    return f"{word(value, digits)} {bounds(pair, digits, sign=sign)}".strip()
-
-
 def short(value: object) -> str:
     """A hyperparameter as a reader wants it: 0.000483, 1.2e-05, 64, relu."""
     if isinstance(value, bool) or value is None:

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,11 +148,3 @@ class Study:
         from study.ledger import Ledger
 
         return Ledger(self.spec, self.folder)
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the study for this process; a second one gets a ``UserError`` that names the holder."""
-        from study.ledger import launch_lock
-
-        with launch_lock(self.folder):
-            yield

@@ -139,7 +139,7 @@ def _report(options: argparse.Namespace) -> int:
     study = Study.open(options.study)
     path = study.report()
     if options.json:
-        print(json.dumps(study.summary(), indent=1))
+        print(json.dumps(_summary(study), indent=1))
     else:
         _print_table(study)
         print(f"report: {path}")
@@ -191,10 +191,17 @@ def _ui(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _summary(study) -> dict:
+    """The summary that the command has just written; gathering it again would read every reveal once more."""
+    from trainables.files import read_json
+
+    return read_json(study.folder / "report" / "summary.json")
+
+
 def _print_table(study) -> None:
     from analysis.table import render_table
 
-    print(render_table(study.summary(), selection=study.selection, spec=study.spec.to_table()))
+    print(render_table(_summary(study), selection=study.selection, spec=study.spec.to_table()))
 
 
 def _exit_code(study) -> int:

@@ -67,8 +67,7 @@ class Job:
 
 
 def run_jobs(
-    jobs: Iterable[Job], study_folder: Path, cluster: Cluster, *, on_done: Callable[[Job, dict], None] | None = None,
-    cpus: float | None = None, gpus: float | None = None,
+    jobs: Iterable[Job], study_folder: Path, cluster: Cluster, *, on_done: Callable[[Job, dict], None] | None = None
 ) -> list[dict[str, Any]]:
     """Runs the jobs that are not done, as Ray tasks, and returns all results in the order given.
 
@@ -82,8 +81,7 @@ def run_jobs(
     jobs = list(jobs)
     results = {index: job.result(study_folder) for index, job in enumerate(jobs)}
     task = ray.remote(_run_and_store).options(
-        num_cpus=cluster.cpus_per_trial if cpus is None else cpus,
-        num_gpus=cluster.gpus_per_trial if gpus is None else gpus, max_retries=WORKER_RETRIES,
+        num_cpus=cluster.cpus_per_trial, num_gpus=cluster.gpus_per_trial, max_retries=WORKER_RETRIES
     )
     pending = {
         task.remote(job.run, job.folder(study_folder), job.path(study_folder), job.inputs, job.arguments): index

@@ -84,12 +84,12 @@ def prepare_data(spec: StudySpec, folder: Path, *, skip_bad: bool = False) -> No
 
 
 def load_views(spec: StudySpec, folder: Path) -> dict[int, Any]:
-    """The nominal side of every split, its files verified, the same as at the first launch."""
+    """The nominal side of every split, which ``prepare`` has just verified, the same as at the first launch."""
     from trainables.data import View
     from trainables.files import read_json
 
     try:
-        views = {split: View.load(folder / "view" / str(split), verify=True) for split in spec.data.splits}
+        views = {split: View.load(folder / "view" / str(split)) for split in spec.data.splits}
     except ValueError as error:
         raise UserError(str(error)) from None
     known = (read_json(folder / "stamp.json") or {}).get("data", {})

@@ -38,6 +38,7 @@ def run(
     skip_bad: bool = False, progress: Progress | None = None,
 ) -> None:
     """Runs ``stages`` of a study up to ``stop_after``. ``Ctrl-C`` raises ``Interrupted``; nothing is lost."""
+    from study.ledger import launch_lock
     from study.tracking import Projection, check_server, tracking_uri
 
     if stop_after not in (None, "search", "freeze"):
@@ -47,7 +48,7 @@ def run(
         study.require_begun()
     if not offline:
         check_server(tracking_uri(study.folder.parent))
-    with study.locked(), _interruptible():
+    with launch_lock(study.folder), _interruptible():
         check_spec(study.spec, study.folder)
         forget_half_prepared(study.folder)
         prepare_data(study.spec, study.folder, skip_bad=skip_bad)

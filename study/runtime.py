@@ -86,7 +86,8 @@ def _connect(ray, address: str) -> subprocess.Popen | None:
             pass  # it has ended: start one
     watchdog = _start_watchdog()
     try:
-        ray.init(address="local", include_dashboard=False, **options)
+        with _native_warnings_hidden():
+            ray.init(address="local", include_dashboard=False, **options)
     except Exception as error:
         _dismiss(watchdog)
         raise EnvironmentProblem(f"Ray cannot be started here: {' '.join(str(error).split())[:200]}") from error
@@ -101,6 +102,24 @@ def _cluster_of_this_machine() -> str | None:
     from ray._private.utils import read_ray_address
 
     return os.environ.get("RAY_ADDRESS") or read_ray_address()
+
+
+@contextlib.contextmanager
+def _native_warnings_hidden() -> Iterator[None]:
+    """Keeps what Ray's compiled part says while it starts off the terminal.
+
+    Without a network it warns that it cannot reach the outside, which a local cluster does not need; no option of Ray
+    silences that. A failure to start is an exception all the same.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _start_watchdog() -> subprocess.Popen:

@@ -91,6 +91,7 @@ class _Plan:
     def __init__(self, spec: StudySpec, folder: Path, cluster: Cluster, view, reference, trials: list[TrialRecord]):
         self.spec, self.folder, self.view, self.reference = spec, folder, view, reference
         self.trials, self.cluster = trials, cluster
+        self._judged: dict[int, dict[str, Any]] = {}
         self.finalists = best_trials(trials, spec, validation_images=len(view.validation_labels))
         if self.finalists:
             from trainables.methods import get_method
@@ -133,7 +134,15 @@ class _Plan:
         return {key: value for key, value in judged.items() if value is not None}
 
     def _judge(self, trial: TrialRecord) -> dict[str, Any]:
-        """What the fold models of a trial say: the rule's members, and how well they notice held-out classes."""
+        """What the fold models of a trial say: the rule's members, and how well they notice held-out classes.
+
+        Remembered, since finalists are asked for their signal and for the choice, and reading verifies whole arrays.
+        """
+        if trial.number not in self._judged:
+            self._judged[trial.number] = self._read_folds(trial)
+        return self._judged[trial.number]
+
+    def _read_folds(self, trial: TrialRecord) -> dict[str, Any]:
         from analysis.fusion import members_of, rank_scorers
 
         folds = self.fold_jobs_of([trial])

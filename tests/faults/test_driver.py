@@ -14,6 +14,8 @@ import pytest
 from check_study import check_every_trial_once
 from conftest import ORACLEGAP, TINY, overrides, run
 
+from study.watchdog import command_of, family, processes
+
 pytestmark = pytest.mark.slow
 TRIALS = 3
 PAIRS = [*TINY, f"search.trials={TRIALS}", "training.epochs=6", 'resources.address="local"']
@@ -40,14 +42,10 @@ def start(tmp_path):
 
 
 def descendants(pid: int) -> set[int]:
-    from study.watchdog import family
-
     return set(family({pid})) - {pid}
 
 
 def alive(pids: set[int]) -> set[int]:
-    from study.watchdog import processes
-
     return pids & processes().keys()
 
 
@@ -68,7 +66,7 @@ def test_killed_at_random_moments_and_launched_again(tmp_path, start):
         below = descendants(driver.pid)
         driver.kill()
         driver.wait()
-        assert gone_within(below, 15), (moments, [_command(pid) for pid in alive(below)])
+        assert gone_within(below, 15), (moments, [command_of(pid) for pid in alive(below)])
     done = run(*LAUNCH, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     check_every_trial_once(study, methods=["classifier", "hybrid"], trials=TRIALS, epochs=6)
@@ -102,7 +100,7 @@ def test_a_killed_worker_goes_on_where_it_was(tmp_path, start):
         assert driver.poll() is None
         time.sleep(0.05)
     before = path.read_text().splitlines()
-    workers = [pid for pid in descendants(driver.pid) if b"Trainable.train" in _command(pid)]
+    workers = [pid for pid in descendants(driver.pid) if b"Trainable.train" in command_of(pid)]
     assert workers
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
@@ -123,11 +121,3 @@ def test_a_diverging_trial_is_an_outcome(tmp_path):
     status = json.loads(run("status", "runs/tiny", "--json", cwd=tmp_path).stdout)
     assert status["rows"][0]["failed"] == 2
     assert all(failure["reason"].startswith("diverged: ") for failure in status["failures"])
-
-
-def _command(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
