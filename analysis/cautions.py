@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,14 @@ def find(summary: Mapping[str, Any], *, spec: Mapping[str, Any] | None = None) -
     return sorted(found, key=lambda caution: LEVELS.index(caution.level))
 
 
+def where(places: Iterable[tuple[str, Any]]) -> str:
+    """hybrid (split 0) and csi (splits 0, 2): methods and splits in words."""
+    splits: dict[str, list[str]] = {}
+    for method, split in places:
+        splits.setdefault(method, []).append(str(split))
+    return rows.listed(f"{method} (split{'s' * (len(names) > 1)} {', '.join(names)})" for method, names in splits.items())
+
+
 def _contaminated(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
     if summary.get("contaminated"):
         yield Caution("stop", "This study is marked contaminated: anomalies may have influenced the selection.")
@@ -44,9 +52,9 @@ def _revealed_before(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Ite
 
 def _unselected(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
     chosen = {(row["method"], row.get("split", 0)) for row in rows.selected_rows(summary)}
-    lost = [f"{method} (split {split})" for method, split in rows.groups(summary) if (method, split) not in chosen]
+    lost = [group for group in rows.groups(summary) if group not in chosen]
     if lost:
-        yield Caution("care", f"No trial was selected for {rows.listed(lost)}.")
+        yield Caution("care", f"No trial was selected for {where(lost)}.")
 
 
 def _few_trials(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
@@ -73,44 +81,56 @@ def _lost_trials(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterato
 
 
 def _worse_than_chance(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
-    for row in rows.selected_rows(summary):
-        auroc = rows.finite(row.get("scorer_auroc"))
-        if auroc is not None and auroc < 0.5:
-            where = f"{row['method']}, split {row.get('split', 0)}"
-            yield Caution("care", f"{where}: the frozen rule is worse than chance ({rows.number(auroc)}).")
+    found = {_place(row): auroc for row in rows.selected_rows(summary)
+             if (auroc := rows.finite(row.get("scorer_auroc"))) is not None and auroc < 0.5}
+    if found:
+        yield Caution("care", f"{where(found)}: the frozen rule is worse than chance ({_span(found.values())}).")
 
 
 def _lost_representation(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
     """A network that was shown the anomalous classes should hold no less about them: else its training went wrong."""
-    for row in rows.selected_rows(summary):
-        gap, held = rows.finite(row.get("representation_gap")), row.get("oracle_representation_auroc")
-        if gap is not None and gap < -LOST:
-            where = f"{row['method']}, split {row.get('split', 0)}"
-            text = f"{where}: the network trained on all classes holds less ({rows.number(held)}) than the one that never"
-            yield Caution("care", f"{text} saw the anomalies; that oracle cannot be trusted.")
+    found = {_place(row): row.get("oracle_representation_auroc") for row in rows.selected_rows(summary)
+             if (gap := rows.finite(row.get("representation_gap"))) is not None and gap < -LOST}
+    if found:
+        text = f"{where(found)}: the network trained on all classes holds less ({_span(found.values())})"
+        yield Caution("care", f"{text} than the one that never saw the anomalies; that oracle cannot be trusted.")
 
 
 def _blind_signal(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
     """Only where trials were drawn at random: among trials that a sampler chose by the signal, τ says little."""
     scatter = plot_data.signal_scatter(summary, spec=spec)
-    for panel in scatter["panels"] if not scatter["biased"] else ():
-        if panel["tau"] is not None and panel["tau"] < NO_ORDER:
-            where = f"{panel['method']}, split {panel['split']}"
-            yield Caution("care", f"{where}: {panel['signal']} hardly orders the trials by AUROC "
-                                  f"(Kendall τ {rows.signed(panel['tau'], 2)}).")
+    blind = [panel for panel in scatter["panels"] if panel["tau"] is not None and panel["tau"] < NO_ORDER]
+    if blind and not scatter["biased"]:
+        taus = [panel["tau"] for panel in blind]
+        words = " to ".join(dict.fromkeys(rows.signed(tau, 2) for tau in (min(taus), max(taus))))
+        places = where((panel["method"], panel["split"]) for panel in blind)
+        yield Caution("care", f"{places}: {blind[0]['signal']} hardly orders the trials by AUROC (Kendall τ {words}).")
 
 
 def _at_the_edge(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
     """Ranges come from summary["spaces"] (what was searched) and, failing that, from the spec's own narrowing."""
     narrowed = ((spec.get("search") or {}).get("space") or {}) if isinstance(spec.get("search"), Mapping) else {}
+    found: dict[tuple[str, str], dict[tuple[str, Any], float]] = {}
     for row in rows.selected_rows(summary):
         ranges = {**(narrowed.get(row["method"]) or {}), **((summary.get("spaces") or {}).get(row["method"]) or {})}
         for name, value in (row.get("params") or {}).items():
             side = edge_side(value, ranges.get(name))
             if side:
-                where = f"{row['method']}, split {row.get('split', 0)}"
-                text = f"{where}: the selected {name} ({rows.short(value)}) lies at the {side} edge of its range"
-                yield Caution("care", f"{text}; a wider range may hold better.")
+                found.setdefault((name, side), {})[_place(row)] = value
+    for (name, side), places in found.items():
+        values = " to ".join(dict.fromkeys(rows.short(value) for value in (min(places.values()), max(places.values()))))
+        text = f"{where(places)}: the selected {name} ({values}) lies at the {side} edge of its range"
+        yield Caution("care", f"{text}; a wider range may hold better.")
+
+
+def _place(row: rows.Row) -> tuple[str, Any]:
+    return row["method"], row.get("split", 0)
+
+
+def _span(values: Iterable[object]) -> str:
+    """0.412, or 0.412 to 0.466."""
+    known = [value for value in map(rows.finite, values) if value is not None] or [None]
+    return " to ".join(dict.fromkeys((rows.number(min(known)), rows.number(max(known)))))
 
 
 def edge_side(value: object, limits: object) -> str | None:

@@ -29,6 +29,8 @@ class Comparison:
     basis: str  # "splits" | "images" | "paired" | "none"
     splits: int
     drowned_by_seeds: bool = False
+    means: tuple[float, float] | None = None  # of the two, over the splits they share
+    rivals: int = 1
 
     @property
     def beyond_noise(self) -> bool:
@@ -36,10 +38,14 @@ class Comparison:
 
 
 def revealed_order(summary: Mapping[str, Any]) -> list[str]:
-    """Methods by the mean over splits of their selected trials' AUROC (frozen rule), best first."""
+    """Methods by the mean over splits of their selected trials' AUROC (frozen rule), best first.
+
+    Those that lack splits which others have (all their trials failed there) come last: means over different splits, some
+    harder than others, say nothing about the methods.
+    """
     means = {m: method_mean(summary, m, "scorer_auroc") for m in rows.method_names(summary)}
     known = {method: value for method, value in means.items() if value is not None}
-    return sorted(known, key=lambda method: -known[method])
+    return sorted(known, key=lambda method: (-len(by_split(summary, method)), -known[method]))
 
 
 def compare(summary: Mapping[str, Any], first: str, second: str, *, rivals: int = 1) -> Comparison:
@@ -51,28 +57,21 @@ def compare(summary: Mapping[str, Any], first: str, second: str, *, rivals: int 
         gap = (method_mean(summary, first, "scorer_auroc") or 0) - (method_mean(summary, second, "scorer_auroc") or 0)
         return Comparison(first, second, gap, None, None, "none", 0)
     centre = sum(differences) / len(differences)
+    means = tuple(sum(found[s]["scorer_auroc"] for s in shared) / len(shared) for found in (ours, theirs))
+    more = {"means": means, "rivals": rivals}
     drowned = abs(centre) < 1.96 * _seed_spread(summary, first, second, shared)
-    independent = _over_distinct_classes(summary, dict(zip(shared, differences, strict=True)))
+    independent = rows.over_distinct_classes(summary, dict(zip(shared, differences, strict=True)))
     if len(independent) > 1:
         low, high = mean_interval(independent, rivals=rivals)
-        return Comparison(first, second, centre, low, high, "splits", len(shared), drowned)
+        return Comparison(first, second, centre, low, high, "splits", len(shared), drowned, **more)
     paired = _paired(summary, first, second, shared[0])
     if paired is not None:
         wider = _widening(rivals)
         low, high = centre - (centre - paired[0]) * wider, centre + (paired[1] - centre) * wider
-        return Comparison(first, second, centre, low, high, "paired", 1, drowned)
+        return Comparison(first, second, centre, low, high, "paired", 1, drowned, **more)
     limits = _recovered_interval(ours[shared[0]], theirs[shared[0]], rivals)
-    return Comparison(first, second, centre, *(limits or (None, None)), "images" if limits else "none", 1, drowned)
-
-
-def _over_distinct_classes(summary: Mapping[str, Any], differences: Mapping[Any, float]) -> list[float]:
-    """One difference for each set of nominal classes: splits of the same classes (two of the field's five on CIFAR-10)
-    are one draw, seen twice."""
-    classes = summary.get("nominal_classes") or {}
-    draws: dict[Any, list[float]] = {}
-    for split, difference in differences.items():
-        draws.setdefault(frozenset(classes.get(str(split), [f"split {split}"])), []).append(difference)
-    return [sum(draw) / len(draw) for draw in draws.values()]
+    basis = "images" if limits else "none"
+    return Comparison(first, second, centre, *(limits or (None, None)), basis, 1, drowned, **more)
 
 
 def mean_interval(values: list[float], *, rivals: int = 1) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from analysis import plugins
 from analysis.scorer_base import nearest
 
 FOREST_TREES = 1000
@@ -75,13 +76,13 @@ def register(oracle: type[Oracle]) -> type[Oracle]:
 
 
 def oracle_names() -> list[str]:
-    """Every oracle, in registry order."""
-    return list(_REGISTRY)
+    """Every oracle, in registry order, then those of installed plug-ins."""
+    return [*_REGISTRY, *(name for name in plugins.names("oracle") if name not in _REGISTRY)]
 
 
 def get_oracle(name: str, *, seed: int = 0, n_jobs: int = 1) -> Oracle:
     """A new, unfitted oracle; ValueError naming the nearest for an unknown name."""
-    if name not in _REGISTRY:
+    if name not in _REGISTRY and not plugins.seek("oracle", name):
         raise ValueError(f"unknown oracle {name!r}{nearest(name, oracle_names())}")
     return _REGISTRY[name](seed=seed, n_jobs=n_jobs)
 

@@ -6,9 +6,7 @@ from typing import Any
 
 from analysis import signals
 from analysis import summary_rows as rows
-
-LAMBDA = "reconstruction_weight"
-ENOUGH_FOR_TAU = 8  # Kendall's tau of fewer pairs says next to nothing
+from analysis.rank_correlation import kendall_tau
 
 
 def ladder(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,70 +79,6 @@ def _ladder_title(panels: list[dict[str, Any]]) -> str:
     return f"With labelled anomalies {span} more AUROC can be read from the same z"
 
 
-def lambda_curve(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """{"panels": [{"method", "split", "trial", "weight", "series", "selected", "hindsight"}], "title", "note"}.
-
-    "series" maps frozen rule, max logit, oracle, reconstruction error to AUROCs (None where unknown), in step with
-    "weight" (λ, ascending). "selected" and "hindsight" = {"trial", "weight", "auroc"}: chosen without labels, and the
-    trial that test labels would have picked.
-    """
-    panels = []
-    for method, split in rows.groups(summary):
-        measured = [
-            row for row in rows.trial_rows(summary, method, split)
-            if rows.finite((row.get("params") or {}).get(LAMBDA)) is not None
-            and rows.finite(row.get("scorer_auroc")) is not None
-        ]
-        if len(measured) < 2:
-            continue
-        measured.sort(key=lambda row: (row["params"][LAMBDA], row.get("trial", 0)))
-        series = {
-            "frozen rule": [rows.finite(row.get("scorer_auroc")) for row in measured],
-            "max logit": [rows.max_logit_auroc(row) for row in measured],
-            "oracle": [rows.finite(row.get("oracle_detector_auroc")) for row in measured],
-            "reconstruction error": [
-                rows.finite((row.get("scorers") or {}).get("reconstruction_error")) for row in measured],
-        }
-        panels.append({
-            "method": method, "split": split, "trial": [row.get("trial") for row in measured],
-            "weight": [float(row["params"][LAMBDA]) for row in measured],
-            "series": {name: values for name, values in series.items() if any(v is not None for v in values)},
-            "selected": next((_lambda_point(row) for row in measured if row.get("selected")), None),
-            "hindsight": _lambda_point(max(measured, key=lambda row: row["scorer_auroc"])),
-        })
-    return {"panels": panels, "title": _lambda_title(panels), "note": _lambda_note(panels)}
-
-
-def _lambda_point(row: rows.Row) -> dict[str, Any]:
-    return {"trial": row.get("trial"), "weight": float(row["params"][LAMBDA]), "auroc": float(row["scorer_auroc"])}
-
-
-def _lambda_title(panels: list[dict[str, Any]]) -> str:
-    known = [panel for panel in panels if panel["selected"]]
-    if not known:
-        return "λ against AUROC"
-    losses = [panel["hindsight"]["auroc"] - panel["selected"]["auroc"] for panel in known]
-    if max(losses) == 0:
-        return "λ was chosen without labels as test labels would have chosen it"
-    if len(known) == 1:
-        chosen, best = known[0]["selected"], known[0]["hindsight"]
-        return (f"λ = {rows.short(chosen['weight'])} was selected (AUROC {rows.number(chosen['auroc'])}); "
-                f"test labels would have picked {rows.short(best['weight'])} ({rows.number(best['auroc'])})")
-    return (f"λ selected without labels loses {rows.number(min(losses))} to {rows.number(max(losses))} AUROC "
-            "against λ tuned on test labels")
-
-
-def _lambda_note(panels: list[dict[str, Any]]) -> str:
-    """Whether the oracle moves with λ: is there more information in z when the network also reconstructs?"""
-    found = []
-    for panel in panels:
-        tau = kendall_tau(panel["weight"], panel["series"].get("oracle", []))
-        if tau is not None:
-            found.append(f"{panel['method']}, split {panel['split']}: {rows.signed(tau, 2)}")
-    words = "Other hyperparameters vary along with λ."
-    return f"{words} Kendall τ of the oracle with λ – {'; '.join(found)}." if found else words
-
-
 def signal_scatter(summary: Mapping[str, Any], *, spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """{"panels": [{"method", "split", "signal", "trial", "x", "y", "selected", "best", "tau", "lower_is_better"}],
     "biased": reason or "", "title"}: each completed trial's signal against its revealed AUROC (frozen rule).
@@ -200,13 +134,3 @@ def _signal_title(panels: list[dict[str, Any]], biased: str) -> str:
     name = panels[0]["signal"]
     span = rows.signed(taus[0], 2) if len(taus) == 1 else f"{rows.signed(min(taus), 2)} to {rows.signed(max(taus), 2)}"
     return f"{name} orders trials with Kendall τ {span}{' (biased)' if biased else ''}"
-
-
-def kendall_tau(x: list[float | None], y: list[float | None]) -> float | None:
-    """Kendall's τ-b of the pairs that are complete; None for fewer than eight or when one side never changes."""
-    pairs = [(a, b) for a, b in zip(x, y, strict=False) if a is not None and b is not None]
-    if len(pairs) < ENOUGH_FOR_TAU:
-        return None
-    from scipy.stats import kendalltau
-
-    return rows.finite(kendalltau(*zip(*pairs, strict=True)).statistic)

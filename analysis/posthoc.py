@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis import scorer_latents, scorer_logits  # noqa: F401  (registers the scorers)
+from analysis import scorer_latents, scorer_logits, scorer_pytorch_ood  # noqa: F401  (registers the scorers)
 from analysis.metrics import check_logits, log_softmax
 from analysis.scorer_base import Features, ScorerInfo, nearest, scorer_class
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis import effects, report_tables
 from analysis import summary_rows as rows
 from analysis.verdict import verdict
 
@@ -70,6 +71,7 @@ def render(data: Mapping[str, Any], drawn: Mapping[str, Any]) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )
+    environment.tests["beginning"] = lambda text, start: str(text).startswith(start)
     environment.filters.update(number=rows.number, signed=rows.signed, bounds=rows.bounds, short=rows.short,
                                scorer=rows.scorer_title)
     return environment.get_template("report.html").render(**data, figures=drawn)
@@ -80,114 +82,19 @@ def page_data(
 ) -> dict[str, Any]:
     """Everything the template shows, already ordered; plain dicts and lists."""
     found = verdict(summary, selection=selection, spec=spec)
+    moved = effects.effects(summary, spec=spec)
     return {
         "study": str(summary.get("study", "")), "nominal_only": rows.unrevealed(summary), "verdict": found,
         "worries": [c for c in found.cautions if c.level != "note"], "notes": [c for c in found.cautions if c.level == "note"],
-        "facts": _facts(summary, spec), "headline": headline_table(summary, selection), "trials": trial_tables(summary),
-        "scorers": scorer_table(summary, selection), "choices": choices(summary, selection),
+        "facts": _facts(summary, spec), "headline": report_tables.headline_table(summary, selection),
+        "means": report_tables.means_table(summary), "trials": report_tables.trial_tables(summary),
+        "scorers": report_tables.scorer_table(summary, selection), "choices": report_tables.choices(summary, selection),
+        "effects": moved, "effects_words": effects.sentence(moved), "failures": report_tables.failures(summary),
         "rule": (selection or {}).get("rule"), "ranking": rows.frozen_ranking(summary, selection),
         "digest": summary.get("digest") or (selection or {}).get("digest"), "frozen_at": (selection or {}).get("frozen_at"),
-        "command": command_of(stamp, summary), "stamp": flatten(stamp or {}), "spec_toml": toml_of(spec), "glossary": GLOSSARY,
+        "command": command_of(stamp, summary), "stamp": report_tables.flatten(stamp or {}),
+        "spec_toml": toml_of(spec), "glossary": GLOSSARY,
     }
-
-
-def headline_table(summary: Mapping[str, Any], selection: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """One dict per method and split: the selected row with the words of its frozen rule."""
-    table = []
-    for row in rows.selected_rows(summary):
-        entry = rows.selection_entry(selection, row["method"], row.get("split", 0))
-        table.append({
-            "row": row, "rule": rows.rule_title(row, entry),
-            "members": [rows.scorer_title(name) for name in rows.members_of(row, entry)],
-            "max_logit": rows.max_logit_auroc(row), "accuracy": rows.accuracy(row), "seeds": _seeds(summary, row),
-        })
-    return table
-
-
-def _seeds(summary: Mapping[str, Any], row: rows.Row) -> str:
-    """Mean ± standard deviation of the frozen configuration over its seeds, or "" when only one was trained."""
-    from statistics import mean, stdev
-
-    again = rows.retrained_rows(summary, row["method"], row.get("split", 0))
-    values = [value for r in [row, *again] if (value := rows.finite(r.get("scorer_auroc"))) is not None]
-    if len(values) < 2:
-        return ""
-    return f"{rows.number(mean(values))} ± {rows.number(stdev(values))} over {len(values)} seeds"
-
-
-MEASURES = {
-    "frozen rule AUROC": lambda row: row.get("scorer_auroc"),
-    "max logit": rows.max_logit_auroc,
-    "oracle": lambda row: row.get("oracle_detector_auroc"),
-    "linear oracle": lambda row: row.get("linear_oracle_auroc"),
-    "FPR at 95 % TPR": lambda row: row.get("fpr_at_95_tpr"),
-    "equal error rate": lambda row: row.get("equal_error_rate"),
-    "accuracy": lambda row: row.get("closed_set_accuracy"),
-}
-
-
-def trial_tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One table per method: "titles" [(title, is_text)], "lines" of cells {"text", "sort"} with the trial's state."""
-    tables = []
-    measures = {} if rows.unrevealed(summary) else MEASURES
-    for method in rows.method_names(summary):
-        group = [row for row in rows.rows_of(summary) if row["method"] == method]
-        signals = list(dict.fromkeys(name for row in group for name in row.get("signals") or {}))
-        params = list(dict.fromkeys(name for row in group for name in row.get("params") or {}))
-        # a column that holds one value for every trial only makes the table wider
-        places = [key for key in ("split", "seed") if len({row.get(key) for row in group}) > 1]
-        titles = [("trial", False), *((key, False) for key in places), ("state", True),
-                  *((name, False) for name in (*measures, *signals, *params)), ("seconds", False)]
-        lines = []
-        for row in sorted(group, key=lambda r: (str(r.get("split", 0)), r.get("trial") or 0, r.get("seed") or 0)):
-            state = str(row.get("state")) + (f": {row['reason']}" if row.get("reason") else "")
-            cells = [_cell(row.get("trial")), *(_cell(row.get(key)) for key in places), _cell(state)]
-            cells += [_cell(measure(row), 3) for measure in measures.values()]
-            cells += [_cell((row.get("signals") or {}).get(name), 4) for name in signals]
-            cells += [_cell((row.get("params") or {}).get(name)) for name in params]
-            cells.append(_cell(row.get("train_seconds"), 1))
-            lines.append({"cells": cells, "selected": bool(row.get("selected")), "state": row.get("state")})
-        tables.append({"method": method, "titles": titles, "lines": lines})
-    return tables
-
-
-def _cell(value: object, digits: int | None = None) -> dict[str, str]:
-    """Text to read and a key to sort by; a missing number sorts last."""
-    found = rows.finite(value)
-    text = rows.short(value) if digits is None else rows.number(value, digits)
-    key = "" if value is None or (digits is not None and found is None) else str(found if found is not None else value)
-    return {"text": text, "sort": key}
-
-
-def scorer_table(summary: Mapping[str, Any], selection: Mapping[str, Any] | None) -> dict[str, Any]:
-    """AUROC of every scorer on each selected trial: {"columns", "lines": [{"name", "cells": [{value, member, best}]}]}."""
-    chosen = [row for row in rows.selected_rows(summary) if row.get("scorers")]
-    names = list(dict.fromkeys(name for row in chosen for name in row["scorers"]))
-    members = [
-        set(rows.members_of(row, rows.selection_entry(selection, row["method"], row.get("split", 0)))) for row in chosen
-    ]
-    tops = [max((v for v in map(rows.finite, row["scorers"].values()) if v is not None), default=None) for row in chosen]
-    lines = []
-    for name in names:
-        cells = []
-        for row, used, top in zip(chosen, members, tops, strict=True):
-            value = rows.finite(row["scorers"].get(name))
-            cells.append({"value": value, "member": name in used, "best": value is not None and value == top})
-        lines.append({"name": name, "cells": cells})
-    return {"columns": [(row["method"], row.get("split", 0)) for row in chosen], "lines": lines,
-            "frozen": [row.get("scorer_auroc") for row in chosen]}
-
-
-def choices(summary: Mapping[str, Any], selection: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """How each method and split was selected: trial, signals, finalists, folds, rule, scorers' own parameters."""
-    found = []
-    for row in rows.selected_rows(summary):
-        entry = rows.selection_entry(selection, row["method"], row.get("split", 0))
-        shown = {key: value for key, value in entry.items() if key not in ("method", "split")}
-        basis = {"trial": row.get("trial"), "signal": row.get("signal"), "signal_value": row.get("signal_value")}
-        found.append({"method": row["method"], "split": row.get("split", 0), "params": row.get("params") or {},
-                      "entry": flatten({**basis, **shown})})
-    return found
 
 
 def _facts(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
@@ -208,17 +115,6 @@ def command_of(stamp: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if isinstance(command, (list, tuple)):
         return shlex.join(map(str, command))
     return str(command) if command else f"oraclegap launch {shlex.quote(str(summary.get('study', '')))}"
-
-
-def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as (dotted name, text) pairs in its own order; lists of plain values on one line."""
-    if isinstance(value, Mapping):
-        return [pair for key, item in value.items() for pair in flatten(item, f"{prefix}.{key}" if prefix else str(key))]
-    if isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
-        return [pair for index, item in enumerate(value) for pair in flatten(item, f"{prefix}[{index}]")]
-    if isinstance(value, (list, tuple)):
-        return [(prefix, ", ".join(map(rows.short, value)) or "none")]
-    return [(prefix, rows.short(value))]
 
 
 def toml_of(spec: Mapping[str, Any], section: str = "") -> str:

@@ -2,8 +2,8 @@
 
 A scorer is fitted on the *training* features of the nominal classes and scores any features, higher = more
 anomalous. To add one: a class with an ``info`` record under ``@register``; the contract tests run over the registry.
-The definitions are in ``scorer_logits`` (softmax and logits) and ``scorer_latents`` (distances in latent space),
-gathered by ``scorers``, the module to import.
+The definitions are in ``scorer_logits`` (softmax and logits), ``scorer_latents`` (distances in latent space) and
+``scorer_pytorch_ood`` (that library's detectors), gathered by ``scorers``, the module to import.
 """
 
 from __future__ import annotations
@@ -16,18 +16,26 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-FAMILIES = ("probability", "logit", "distance", "mahalanobis", "own")
+from analysis import plugins
+
+# "activation": the energy after the latents were reshaped. A family of its own, since there are many of them and they
+# agree with each other: in ``family_mean`` they would drown the plain logit scores.
+FAMILIES = ("probability", "logit", "activation", "distance", "mahalanobis", "own")
 
 
 @dataclass(frozen=True)
 class Features:
     """What a model says of N images: logits (N, K), latents z (N, D), labels (N,) in 0..K-1 or None where unknown,
-    and the method's own anomaly scores by name, (N,) each. Arrays may be float32 and read-only."""
+    and the method's own anomaly scores by name, (N,) each. Arrays may be float32 and read-only.
+
+    ``head`` is the linear layer from latents to logits, weight (K, D) and bias (K,): logits = z weightᵀ + bias. None
+    where a method has no such layer. Only a fit reads it."""
 
     logits: np.ndarray
     z: np.ndarray
     labels: np.ndarray | None = None
     own: Mapping[str, np.ndarray] = field(default_factory=dict)
+    head: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self):
         rows = {len(self.logits), len(self.z), *(len(values) for values in self.own.values())}
@@ -35,6 +43,11 @@ class Features:
             rows.add(len(self.labels))
         if len(rows) != 1:
             raise ValueError(f"features of one set of images must have one length, not {sorted(rows)}")
+        if self.head is not None:
+            shapes = tuple(np.shape(part) for part in self.head)
+            expected = ((self.logits.shape[1], self.z.shape[1]), (self.logits.shape[1],))
+            if shapes != expected:
+                raise ValueError(f"a head of these logits and latents has shapes {expected}, not {shapes}")
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -42,13 +55,14 @@ class Features:
     def select(self, rows) -> Features:
         """The features of some images: a mask or indices."""
         return Features(self.logits[rows], self.z[rows], None if self.labels is None else self.labels[rows],
-                        {name: values[rows] for name, values in self.own.items()})
+                        {name: values[rows] for name, values in self.own.items()}, self.head)
 
 
 @dataclass(frozen=True)
 class ScorerInfo:
-    """Record of a scorer. ``needs`` names the features used, with a train_ prefix for those of the fit; ``family``
-    is one of FAMILIES; ``parameters`` maps each post-hoc parameter to its default."""
+    """Record of a scorer. ``needs`` names the features used, with a train_ prefix for those of the fit ("head", which
+    only a fit reads, has none); ``family`` is one of FAMILIES; ``parameters`` maps each post-hoc parameter to its
+    default, and ``at_most`` those that are shares, say, to their largest legal value."""
 
     name: str
     title: str
@@ -58,6 +72,7 @@ class ScorerInfo:
     family: str
     needs: frozenset[str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    at_most: Mapping[str, float] = field(default_factory=dict)
 
 
 class Scorer:
@@ -112,12 +127,32 @@ class Scorer:
         for name, value in self.parameters_.items():
             if not (isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0):
                 raise ValueError(f"scorer {self.info.name}: {name} must be a positive number, not {value!r}")
+            if value > self.info.at_most.get(name, math.inf):
+                raise ValueError(f"scorer {self.info.name}: {name} must be at most {self.info.at_most[name]}, "
+                                 f"not {value!r}")
 
     def _fit(self, train: Features) -> dict[str, np.ndarray]:
         return {}
 
     def _score(self, features: Features) -> np.ndarray:
         raise NotImplementedError
+
+
+def finite_latents(features: Features, name: str) -> np.ndarray:
+    """The latents (N, D) of scorer ``name``'s fit; ValueError for another shape, none at all or non-finite ones."""
+    z = np.asarray(features.z)
+    if z.ndim != 2 or not len(z):
+        raise ValueError(f"scorer {name} needs latents (N, D) with N >= 1, not {z.shape}")
+    if not np.isfinite(z).all():
+        raise ValueError(f"scorer {name}: the latents are not finite")
+    return z
+
+
+def training_labels(features: Features, name: str) -> np.ndarray:
+    """The labels (N,) of scorer ``name``'s fit; ValueError where there are none."""
+    if features.labels is None:
+        raise ValueError(f"scorer {name} needs training labels")
+    return np.asarray(features.labels)
 
 
 REGISTRY: dict[str, type[Scorer]] = {}
@@ -157,7 +192,7 @@ def scorer_class(name: str, own: Iterable[str] = ()) -> type[Scorer]:
         raise ValueError(f"a method's own scorer may not be called {min(hidden)!r}: that name is registered")
     if name in own:
         return own_scorer(name)
-    if name not in REGISTRY:
+    if name not in REGISTRY and not plugins.seek("scorer", name):
         raise ValueError(f"unknown scorer {name!r}{nearest(name, [*REGISTRY, *own])}")
     return REGISTRY[name]
 

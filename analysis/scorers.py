@@ -1,7 +1,8 @@
 """Anomaly scores from a trained model's cached logits and latents: the registry as its users see it.
 
 ``get_scorer(name).fit(train_features, parameters).score(features)``, higher = more anomalous. Definitions:
-``scorer_logits``, ``scorer_latents``; their parameters are settled by ``posthoc.settle_parameters``.
+``scorer_logits``, ``scorer_latents``, ``scorer_pytorch_ood``; their parameters are settled by
+``posthoc.settle_parameters``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis import scorer_latents, scorer_logits  # noqa: F401  (importing the definitions registers them)
+from analysis import (  # importing the definitions registers them
+    scorer_latents,  # noqa: F401
+    scorer_logits,  # noqa: F401
+    scorer_pytorch_ood,  # noqa: F401
+)
 from analysis.posthoc import best_temperature, settle_parameters
 from analysis.scorer_base import (
     FAMILIES,
@@ -26,7 +31,7 @@ from analysis.scorer_base import (
 )
 
 __all__ = ["DEFAULT_SCORERS", "FAMILIES", "Features", "Scorer", "ScorerInfo", "best_temperature", "default_scorers",
-           "fit_scorers", "get_scorer", "nearest", "own_scorer", "register", "score_all", "scorer_class",
+           "fit_scorers", "get_scorer", "nearest", "needs_head", "own_scorer", "register", "score_all", "scorer_class",
            "scorer_names", "settle_parameters"]
 
 DEFAULT_SCORERS = ("msp", "entropy", "max_logit", "energy", "margin", "knn", "mahalanobis", "relative_mahalanobis")
@@ -45,6 +50,12 @@ def scorer_names(own: Iterable[str] = ()) -> list[str]:
 def get_scorer(name: str, own: Iterable[str] = ()) -> Scorer:
     """A new, unfitted scorer; errors as ``scorer_class``."""
     return scorer_class(name, own)()
+
+
+def needs_head(name: str, own: Iterable[str] = ()) -> bool:
+    """Whether a scorer needs the linear head, and so cannot judge methods that have none; errors as
+    ``scorer_class``."""
+    return "head" in scorer_class(name, own).info.needs
 
 
 def fit_scorers(names: Iterable[str], train: Features, *, parameters: Mapping[str, Mapping[str, Any]] | None = None,

@@ -1,17 +1,25 @@
-"""Nominal-only signals: what a trial or its fold models say without any anomaly. Records and comparisons."""
+"""Nominal-only signals: what a trial or its fold models say without any anomaly. Records and comparisons.
+
+A signal that can be told from features alone is one record with ``compute``, a function of the nominal training and
+validation ``Features``: it is handed nothing else, and so cannot see an anomaly. Every trial computes all of them.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from analysis.scorer_base import nearest
+from analysis import metrics, plugins
+from analysis.scorer_base import Features, nearest
 
 
 @dataclass(frozen=True)
 class SignalInfo:
     """Record of a signal. ``direction`` is maximize or minimize; ``cost`` in trainings of one trial (1 = the trial
-    itself, 1 + folds for fold models); ``needs`` names what it is computed from: never an anomaly."""
+    itself, 1 + folds for fold models); ``needs`` names what it is computed from: never an anomaly. ``compute(train,
+    validation)``: its value, where the nominal features say it; None for those that the training loop or the fold
+    models give."""
 
     name: str
     title: str
@@ -20,6 +28,7 @@ class SignalInfo:
     needs: frozenset[str]
     paper: str
     url: str
+    compute: Callable[[Features, Features], float] | None = None
 
 
 _REGISTRY: dict[str, SignalInfo] = {}
@@ -38,15 +47,18 @@ def register(info: SignalInfo) -> SignalInfo:
 register(SignalInfo(
     "val_nll", "negative log-likelihood of nominal validation images", "minimize", "1",
     frozenset({"validation/logits", "validation/labels"}),
-    "Strictly Proper Scoring Rules, Prediction, and Estimation", "https://doi.org/10.1198/016214506000001437"))
+    "Strictly Proper Scoring Rules, Prediction, and Estimation", "https://doi.org/10.1198/016214506000001437",
+    lambda train, validation: metrics.nll(validation.logits, validation.labels)))
 register(SignalInfo(
     "val_accuracy", "closed-set accuracy on nominal validation images", "maximize", "1",
     frozenset({"validation/logits", "validation/labels"}),
-    "Open-Set Recognition: A Good Closed-Set Classifier is All You Need", "https://arxiv.org/abs/2110.06207"))
+    "Open-Set Recognition: A Good Closed-Set Classifier is All You Need", "https://arxiv.org/abs/2110.06207",
+    lambda train, validation: metrics.closed_set_accuracy(validation.logits, validation.labels)))
 register(SignalInfo(
     "val_ece", "expected calibration error on nominal validation images, 15 bins", "minimize", "1",
     frozenset({"validation/logits", "validation/labels"}),
-    "On Calibration of Modern Neural Networks", "https://arxiv.org/abs/1706.04599"))
+    "On Calibration of Modern Neural Networks", "https://arxiv.org/abs/1706.04599",
+    lambda train, validation: metrics.ece(validation.logits, validation.labels)))
 register(SignalInfo(
     "synthetic_outlier_auroc", "AUROC of max logit between validation images and their jigsaw, noise and blur copies",
     "maximize", "1", frozenset({"validation/images", "model"}),
@@ -59,13 +71,25 @@ register(SignalInfo(
 
 
 def signal_names() -> list[str]:
-    """Every signal, in registry order."""
-    return list(_REGISTRY)
+    """Every signal, in registry order, then those of installed plug-ins."""
+    return [*_REGISTRY, *(name for name in plugins.names("signal") if name not in _REGISTRY)]
+
+
+def trial_signal_names() -> list[str]:
+    """Signals that every trial gives, so that one of them can pick the trial."""
+    return [name for name, info in _REGISTRY.items() if info.compute or name == "synthetic_outlier_auroc"]
+
+
+def computed_signals() -> dict[str, Callable[[Features, Features], float]]:
+    """By name, the functions of (nominal training features, nominal validation features) that a trial evaluates:
+    the built-in ones, then those of the study's plug-ins."""
+    plugins.seek("signal", "")  # in a worker: the study's own, all of them
+    return {name: info.compute for name, info in _REGISTRY.items() if info.compute}
 
 
 def get_signal(name: str) -> SignalInfo:
     """Record of a signal; ValueError naming the nearest for an unknown name."""
-    if name not in _REGISTRY:
+    if name not in _REGISTRY and not plugins.seek("signal", name):
         raise ValueError(f"unknown signal {name!r}{nearest(name, signal_names())}")
     return _REGISTRY[name]
 

@@ -124,6 +124,21 @@ def mean(values: Iterable[object]) -> float | None:
     return sum(numbers) / len(numbers) if numbers else None
 
 
+def parameter(row: Row, name: str) -> float | None:
+    """A numeric hyperparameter of a row's configuration, None where it has none of that name."""
+    return finite((row.get("params") or {}).get(name))
+
+
+def over_distinct_classes(summary: Mapping[str, Any], values: Mapping[Any, float]) -> list[float]:
+    """One value for each set of nominal classes, from values by split: splits of the same classes (two of the field's
+    five on CIFAR-10) are one draw, seen twice."""
+    classes = summary.get("nominal_classes") or {}
+    draws: dict[Any, list[float]] = {}
+    for split, value in values.items():
+        draws.setdefault(frozenset(classes.get(str(split), [f"split {split}"])), []).append(value)
+    return [sum(draw) / len(draw) for draw in draws.values()]
+
+
 def max_logit_auroc(row: Row) -> float | None:
     return finite((row.get("scorers") or {}).get("max_logit"))
 

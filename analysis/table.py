@@ -8,9 +8,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from analysis import over_splits
 from analysis import summary_rows as rows
 
 NARROWEST, ROOMY, WIDEST = 80, 96, 100
+MANY = 6  # more rows than this fill a screen: then one a method, the means over its splits
 
 
 def render_table(
@@ -23,8 +25,9 @@ def render_table(
 ) -> str:
     """One row per method and split: the trial selected without labels, what it scores, and what its gaps are.
 
-    Below each AUROC stands its 95 % interval. `width` in columns: the terminal's, between 80 and 100, when None.
-    `color`: ANSI styles; when None only on a terminal and never with NO_COLOR set.
+    Below each AUROC stands its 95 % interval. More than six rows of several splits: a row per method, with means over
+    its splits. `width` in columns: the terminal's, between 80 and 100, when None. `color`: ANSI styles; when None only on a
+    terminal and never with NO_COLOR set.
     """
     from rich.console import Console
 
@@ -38,7 +41,9 @@ def render_table(
         highlight=False, emoji=False, markup=False, legacy_windows=False, _environ={},
     )
     if rows.selected_rows(summary):
-        console.print(_nominal_table(summary) if rows.unrevealed(summary) else _gap_table(summary, roomy=width >= ROOMY))
+        many = len(rows.selected_rows(summary)) > MANY and len(rows.split_names(summary)) > 1
+        revealed = _means_table if many else _gap_table
+        console.print(_nominal_table(summary) if rows.unrevealed(summary) else revealed(summary, roomy=width >= ROOMY))
         console.print()
     _print_verdict(console, summary, selection, spec)
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
@@ -77,6 +82,29 @@ def _gap_table(summary: Mapping[str, Any], *, roomy: bool) -> Any:
             _two(rows.signed(row.get("extraction_gap")), _span(row.get("extraction_gap_ci"), sign=True)),
             _two(rows.signed(row.get("representation_gap")), _span(row.get("representation_gap_ci"), sign=True)),
             _two(rows.number(row.get("regret"))),
+        )
+    return table
+
+
+def _means_table(summary: Mapping[str, Any], *, roomy: bool) -> Any:
+    caption = ("AUROC on test images, anomaly = positive: means over splits, ± standard error. "
+               "Regret: AUROC lost by not seeing labels.")
+    table = _new_table(summary, caption, roomy=roomy)
+    table.add_column("method\nsplits", no_wrap=True)
+    titles = {"accuracy": "accu-\nracy", "scorer": "scorer\nAUROC", "max_logit": "max\nlogit", "oracle": "oracle\nAUROC",
+              "representation": "oracle\nrepr.", "extraction_gap": "extrac-\ntion gap", "representation_gap": "repr.\ngap",
+              "regret": "regret"}
+    for title in (*titles.values(), "failed\ntrials"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for line in over_splits.over_splits(summary):
+        some = line["splits"] < line["of_splits"]
+        splits = f"{line['splits']} of {line['of_splits']}" if some else str(line["splits"])
+        cells = [over_splits.words(line[key], sign=key in over_splits.GAPS).partition(" ± ")[::2] for key in titles]
+        table.add_row(
+            _two(_name(line, roomy), splits, strong=True),
+            *(_two(value, f"±{error.removeprefix('0')}" if error else "", strong=key == "scorer")
+              for key, (value, error) in zip(titles, cells, strict=True)),
+            _two(f"{line['failed']}/{line['trials']}"),
         )
     return table
 

@@ -14,6 +14,8 @@ from analysis import summary_rows as rows
 from analysis.cautions import Caution
 from analysis.comparison import Comparison, by_split, compare, mean_interval, method_mean, revealed_order
 
+NAMED = 3  # more methods than this are counted: a headline is one short line
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -60,7 +62,7 @@ def verdict(
     rivals = [compare(summary, order[0], other, rivals=len(order) - 1) for other in order[1:]]
     kind, headline = _headline(summary, order, rivals, ranking)
     sentences = [*_ranking_sentences(summary, order, rivals, ranking), *_cost_sentences(summary, ranking or order)]
-    trust, trust_text = _trust(kind, rivals[0] if rivals else None, warnings, summary)
+    trust, trust_text = _trust(kind, rivals, warnings, summary)
     return Verdict(
         kind, headline, tuple(sentences), trust, trust_text, warnings, tuple(gap_sentences(summary)),
         next(iter(ranking), None), order[0], rivals[0] if rivals else None,
@@ -91,9 +93,11 @@ def _headline(
         return "single", f"{best} finds anomalies with AUROC {auroc}; no other method was revealed to compare it with"
     if not all(item.beyond_noise for item in rivals):
         near = [item.second for item in rivals if not item.beyond_noise]
-        return "noise", f"No winner: {best} is ahead of {rows.listed(near)}, but within noise"
+        several = f"all {len(rivals)} others" if len(near) == len(rivals) else f"{len(near)} of {len(rivals)} others"
+        whom = rows.listed(near) if len(near) <= NAMED else several
+        return "noise", f"No winner: {best} is ahead of {whom}, but within noise"
     lead = rows.number(rivals[0].difference)
-    several = rivals[0].splits > 1
+    several = min(item.splits for item in rivals) > 1
     chosen = ranking and ranking[0] != best
     tail = f", although the selection ranked {ranking[0]} first" if chosen else ""
     if several:
@@ -109,7 +113,8 @@ def _ranking_sentences(
         said.append(_alone(summary, best))
     if rivals:
         versus = rivals[0]
-        means = [rows.number(method_mean(summary, name, "scorer_auroc")) for name in (best, versus.second)]
+        means = [rows.number(mean) for mean in versus.means or (
+            method_mean(summary, name, "scorer_auroc") for name in (best, versus.second))]
         said.append(
             f"On test images {best} reaches AUROC {means[0]} and {versus.second} {means[1]}: {_margin(versus)} "
             f"({_basis_words(versus)})."
@@ -142,12 +147,13 @@ def _alone(summary: Mapping[str, Any], method: str) -> str:
 
 
 def _basis_words(versus: Comparison) -> str:
-    return {
+    words = {
         "splits": f"95 % t interval over {versus.splits} splits",
         "images": "95 % interval, test images only",
         "paired": "paired 95 % interval, same test images",
         "none": "without an interval",
     }[versus.basis]
+    return words if versus.rivals == 1 or versus.basis == "none" else f"{words}, widened for {versus.rivals} rivals"
 
 
 def _cost_sentences(summary: Mapping[str, Any], ranking: list[str]) -> list[str]:
@@ -221,22 +227,25 @@ def _representation_words(means: dict[str, float | None]) -> str:
 
 
 def _trust(
-    kind: str, versus: Comparison | None, warnings: tuple[Caution, ...], summary: Mapping[str, Any]
+    kind: str, rivals: list[Comparison], warnings: tuple[Caution, ...], summary: Mapping[str, Any]
 ) -> tuple[str, str]:
     repeats = _repeats(summary)
     if any(item.level == "stop" for item in warnings):
         return "doubt", "Do not believe these numbers: " + next(i.text for i in warnings if i.level == "stop")
     if kind == "noise":
-        return "none", f"Treat the methods as equal ({repeats}); more splits or seeds would be needed to part them."
+        near = [item.second for item in rivals if not item.beyond_noise]
+        equal = "the methods" if len(near) == len(rivals) else (
+            rows.listed([rivals[0].first, *near]) if len(near) <= NAMED else f"{rivals[0].first} and those {len(near)}")
+        return "none", f"Treat {equal} as equal ({repeats}); more splits or seeds would be needed to part them."
     if kind == "winner":
         careful = sum(item.level == "care" for item in warnings)
         if careful:
             word = "caution" if careful == 1 else f"{careful} cautions"
             return "lead", f"The difference holds over {repeats}; read the {word} first."
         return "believe", f"The difference holds over {repeats}."
-    if versus is None and not repeats.startswith("one split, one"):
+    if not rivals and not repeats.startswith("one split, one"):
         return "lead", f"Measured on {repeats}."
-    turn = "another choice of anomaly classes may turn the order round" if versus else "another split may say otherwise"
+    turn = "another choice of anomaly classes may turn the order round" if rivals else "another split may say otherwise"
     return "lead", f"{repeats[0].upper()}{repeats[1:]}: a lead, not a result; {turn}."
 
 
@@ -256,9 +265,15 @@ def _nominal_only(
 
 
 def _chosen_words(summary: Mapping[str, Any]) -> list[str]:
-    """What was selected, without any test number."""
-    return [
-        f"{row['method']}, split {row.get('split', 0)}: trial {row.get('trial')}, {row.get('signal')} "
-        f"{rows.number(row.get('signal_value'), 4)}."
-        for row in rows.selected_rows(summary)
-    ]
+    """What was selected, without any test number: a sentence for each trial, or for each method where these are many."""
+    chosen = rows.selected_rows(summary)
+    if len(chosen) <= 2 * NAMED:
+        return [f"{row['method']}, split {row.get('split', 0)}: trial {row.get('trial')}, {row.get('signal')} "
+                f"{rows.number(row.get('signal_value'), 4)}." for row in chosen]
+    said = []
+    for method in dict.fromkeys(row["method"] for row in chosen):
+        mine = [row for row in chosen if row["method"] == method]
+        values = [value for row in mine if (value := rows.finite(row.get("signal_value"))) is not None]
+        span = " to ".join(dict.fromkeys(rows.number(end, 4) for end in (min(values), max(values)))) if values else rows.MISSING
+        said.append(f"{method}: {mine[0].get('signal')} {span} over {rows.plural(len(mine), 'split')}.")
+    return said

@@ -156,10 +156,14 @@ class Fixed:
             low, high, _ = _range_of(override, low=None, high=None, log=False)
             if low is None or high is None:
                 raise ValueError("needs both low and high, since it is fixed by default")
-        if isinstance(override, (dict, list)) or opened.numeric:
+        if isinstance(override, dict) or opened.numeric:
             return opened.narrowed(override)
-        if type(override) is not type(self.value):
-            raise ValueError(f"{override!r} is not of the kind of {self.value!r}")
+        options = _non_empty(override) if isinstance(override, list) else [override]
+        for option in options:
+            if type(option) is not type(self.value):
+                raise ValueError(f"{option!r} is not of the kind of {self.value!r}")
+        if isinstance(override, list):
+            return Choice(tuple(options), default=_closest(self.value, tuple(options)), why=self.why)
         return replace(self, value=override)
 
 

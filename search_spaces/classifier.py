@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces.base import Fixed, Float, Parameter, Space
+from search_spaces.base import Choice, Fixed, Float, Parameter, Space
 
 FRACTION = (0.0, 1.0)
 POSITIVE = (1e-12, 1e12)
@@ -32,8 +32,18 @@ def augmentation_parameters() -> dict[str, Parameter]:
                                                "it keeps the label"),
         "cutout": Float(low=0.0, high=0.5, default=0.0, legal=FRACTION, role="scientific",
                         why="side of the erased square as a fraction of the image's"),
-        "mixup": Float(low=0.0, high=1.0, default=0.0, legal=(0.0, 10.0), role="scientific",
-                       why="alpha of Beta(alpha, alpha); helps accuracy, is suspected to harm max logit"),
+        # a few values with "none" among them, since a draw from a range is never 0 and so never without mixing
+        "mixup": Choice((0.0, 0.2, 1.0), default=0.0, legal=(0.0, 10.0), role="scientific",
+                        why="alpha of Beta(alpha, alpha); helps accuracy, is suspected to harm max logit"),
+        "cutmix": Choice((0.0, 1.0), default=0.0, legal=(0.0, 10.0), role="scientific",
+                         why="alpha of Beta(alpha, alpha), whose draw sets the box's area; with mixup, one of the two a "
+                             "batch; soft labels bound the logits that detection reads"),
+        "randaugment": Choice((0.0, 0.2, 0.5), default=0.0, legal=FRACTION, role="scientific",
+                              why="RandAugment's magnitude, 1 its largest (its 30); long-tuned open-set classifiers "
+                                  "took 0.2. Turns stay within 30 degrees and nothing is mirrored, but where colour, "
+                                  "shade or place is the label, fix it at 0"),
+        "randaugment_ops": Fixed(1, legal=(1, 8), why="operations an image; 1 is what those took, and each "
+                                                      "costs the same again"),
         "colour_jitter": Float(low=0.0, high=0.4, default=0.0, legal=FRACTION, role="scientific",
                                why="largest relative change of brightness and contrast"),
     }

@@ -90,6 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "export":
             sub.add_argument("--method", help="default: the method that freeze ranked first")
             sub.add_argument("--split", type=int, help="default: the study's first")
+    sub = command("methods", _methods, "list the methods, scorers, signals, oracles, networks and sources there are")
+    sub.add_argument("--json", action="store_true", help="print JSON")
     sub = command("ui", _ui, "open MLflow on the studies' gaps, on 127.0.0.1")
     sub.add_argument("--root", default="runs", help="where studies lie (default: runs)")
     sub.add_argument("--host", default="127.0.0.1", help="an address of this machine that only it can reach")
@@ -181,6 +183,18 @@ def _export(options: argparse.Namespace) -> int:
 
     path = Study.open(options.study).export(options.method, split=options.split)
     print(f"exported to {path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
+    return EXIT_DONE
+
+
+def _methods(options: argparse.Namespace) -> int:
+    import json
+    import shutil
+
+    from study.reference import available, available_text
+
+    found = available()
+    width = shutil.get_terminal_size((100, 24)).columns
+    print(json.dumps(found, indent=1) if options.json else available_text(found, width=width))
     return EXIT_DONE
 
 

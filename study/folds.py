@@ -66,12 +66,13 @@ def train_fold(
     }
 
 
-def features_of(embedded: dict[str, np.ndarray], own: tuple[str, ...], labels: np.ndarray | None = None):
-    """``analysis.scorers.Features`` of what ``embed_images`` returns."""
+def features_of(embedded: dict[str, np.ndarray], own: tuple[str, ...], labels: np.ndarray | None = None, head=None):
+    """``analysis.scorers.Features`` of what ``embed_images`` returns; ``head`` as in ``Features``."""
     from analysis.scorers import Features
 
     return Features(
-        logits=embedded["logits"], z=embedded["z"], labels=labels, own={name: embedded[name] for name in own}
+        logits=embedded["logits"], z=embedded["z"], labels=labels, own={name: embedded[name] for name in own},
+        head=head,
     )
 
 
@@ -82,4 +83,5 @@ def cached_features(cached: dict[str, np.ndarray], part: str, own: tuple[str, ..
     """
     names = own if part != "train" else ()
     embedded = {name: cached[f"{part}/{name}"] for name in ("z", "logits", *names)}
-    return features_of(embedded, names, labels)
+    head = (cached["head/weight"], cached["head/bias"]) if "head/weight" in cached else None
+    return features_of(embedded, names, labels, head)

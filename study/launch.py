@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from analysis import plugins
 from study.errors import EnvironmentProblem, UserError
 from study.spec import StudySpec
 
@@ -72,7 +74,8 @@ def prepare_data(spec: StudySpec, folder: Path, *, skip_bad: bool = False) -> No
         data["path"] = str(Path(data["path"]).expanduser().resolve())
     request = {"data": data, "folder": str(folder.resolve()), "skip_bad": skip_bad}
     done = subprocess.run(
-        [sys.executable, "-m", "study.prepare"], input=json.dumps(request), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "study.prepare"], input=json.dumps(request), capture_output=True, text=True, check=False,
+        env={**os.environ, **plugins.environment(spec.plugins)},
     )
     try:
         answer = json.loads(done.stdout.strip().splitlines()[-1])

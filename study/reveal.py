@@ -69,7 +69,9 @@ class _Reveal:
         self.selected = next(t for t in self.trials if t.number == entry["trial"])
         self.settings = train_settings(shared_settings(self.spec, folder, cluster), self.method)
         self.training = self.spec.training.for_method(self.method)
-        self.scorers = scorers_in_use(self.spec, get_method(self.method).own_scorers)
+        built = get_method(self.method)
+        self.scorers = scorers_in_use(self.spec, built.own_scorers, linear_head=built.linear_head)
+        self.latent_parts = built.latent_parts(self.selected.params)
 
     def representation_job(self) -> Job:
         """The selected configuration trained on all classes."""
@@ -114,7 +116,10 @@ class _Reveal:
         representation = self.representation_job()
         found = representation.result(self.folder) or {}
         rule = frozen_rule(self.entry)
-        plain = {"method": self.method, "params": trial.params, "rule": rule, "scorers": self.scorers}
+        # a forest for each member of an ensemble costs as much as all else, so only what was chosen gets them
+        parts = self.latent_parts if trial.number == self.selected.number else 1
+        plain = {"method": self.method, "params": trial.params, "rule": rule, "scorers": self.scorers,
+                 "latent_parts": parts}
         weights = (read_json(model_folder / "result.json") or {}).get("weights_sha256")
         return Job(
             kind="reveal", run=reveal_trial, label=f"reveal of {trial.key}" + (f" seed {seed}" if seed else ""),
@@ -180,7 +185,7 @@ def retrain(*, folder: Path, view, method: str, params: dict, seed: int, setting
 
 def reveal_trial(
     *, folder: Path, model_folder: Path, view, vault_folder: Path, method: str, params: dict, settings,
-    rule: dict[str, Any], scorers: list[str], representation: Path | None, scores_path: Path,
+    rule: dict[str, Any], scorers: list[str], latent_parts: int, representation: Path | None, scores_path: Path,
 ) -> dict[str, Any]:
     """Job: every number of one trial's summary row. Leaves per-image scores and the vault's features beside it."""
     from analysis.fusion import FrozenRule
@@ -222,8 +227,19 @@ def reveal_trial(
     arrays |= {f"test/{name}": value for name, value in embedded.items()}
     arrays |= {f"validation_anomaly/{name}": value for name, value in learned_from.items()}
     row["files"] = {scores_path.name: write_arrays(scores_path, arrays)}
+    row["member_oracle_aurocs"] = _member_oracles(z, z_is_anomaly, test.z, is_anomaly, latent_parts, settings)
     trained = read_result(model_folder)
     return {**row, "signals": trained["signals"], "train_seconds": trained["train_seconds"]}
+
+
+def _member_oracles(z, z_is_anomaly, test_z, is_anomaly, parts: int, settings) -> list[float] | None:
+    """The oracle detector's AUROC on each member's own latents, where z is a concatenation of several."""
+    from analysis.metrics import auroc
+
+    if parts == 1:
+        return None
+    pairs = zip(np.split(z, parts, axis=1), np.split(test_z, parts, axis=1))
+    return [auroc(_forest(known, z_is_anomaly, settings).anomaly_score(asked), is_anomaly) for known, asked in pairs]
 
 
 def _test_set(vault: Vault) -> tuple[np.ndarray, np.ndarray]:

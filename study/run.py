@@ -55,7 +55,7 @@ def run(
         write_spec(study.spec, study.folder)
         projection = Projection(root=study.folder.parent, study=study.spec.name, offline=offline)
         try:
-            with ray_cluster(study.spec.resources) as cluster:
+            with ray_cluster(study.spec.resources, study.spec.plugins) as cluster:
                 _Launch(study, cluster, Tracker(projection, study.spec, study.folder), progress).stages(
                     stages, stop_after
                 )

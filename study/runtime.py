@@ -2,6 +2,9 @@
 
 A driver that is killed cannot stop the processes it started, so ``study.watchdog`` waits on a pipe from it: when the pipe
 closes unannounced, it ends exactly those processes.
+
+Workers learn of a study's plug-ins by an environment variable. A local cluster inherits it; to one that runs already, it
+is sent with the modules themselves, which other machines may not have.
 """
 
 from __future__ import annotations
@@ -10,11 +13,12 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis import plugins
 from study.errors import EnvironmentProblem
 from study.spec import ResourcesSpec
 
@@ -51,16 +55,20 @@ class Cluster:
 
 
 @contextmanager
-def ray_cluster(resources: ResourcesSpec) -> Iterator[Cluster]:
-    """Connects to the cluster of ``address``, or starts a local one that ends with this process."""
+def ray_cluster(resources: ResourcesSpec, plugin_references: Iterable[str] = ()) -> Iterator[Cluster]:
+    """Connects to the cluster of ``address``, or starts a local one that ends with this process. Workers load the
+    plug-ins when they first need one."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
 
     mine = not ray.is_initialized()
     watchdog = None
+    references = list(plugin_references)
     if mine:
-        watchdog = _connect(ray, resources.address)
+        watchdog = _connect(ray, resources.address, references)
+    elif references:
+        _check_that_workers_know(ray, references)
     try:
         yield _cluster(ray.cluster_resources(), resources)
     finally:
@@ -70,28 +78,60 @@ def ray_cluster(resources: ResourcesSpec) -> Iterator[Cluster]:
             _dismiss(watchdog)
 
 
-def _connect(ray, address: str) -> subprocess.Popen | None:
+def _connect(ray, address: str, references: list[str]) -> subprocess.Popen | None:
+    joined = {"runtime_env": _runtime_env(references)} if references else {}
     options = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address not in ("auto", "local"):
         try:
-            ray.init(address=address, **options)
+            ray.init(address=address, **joined, **options)
         except Exception as error:  # Ray raises ConnectionError, ValueError or RuntimeError for the same thing
             raise EnvironmentProblem(f"no Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from None
         return None
     if address == "auto" and (running := _cluster_of_this_machine()):
         try:
-            ray.init(address=running, **options)
+            ray.init(address=running, **joined, **options)
             return None
         except ConnectionError:
             pass  # it has ended: start one
     watchdog = _start_watchdog()
     try:
-        with _native_warnings_hidden():
+        with _native_warnings_hidden(), _environment(plugins.environment(references)):
             ray.init(address="local", include_dashboard=False, **options)
     except Exception as error:
         _dismiss(watchdog)
         raise EnvironmentProblem(f"Ray cannot be started here: {' '.join(str(error).split())[:200]}") from error
     return watchdog
+
+
+def _runtime_env(references: list[str]) -> dict:
+    """What workers of a cluster that runs already need: the variable, and modules that no package installed."""
+    shipped = plugins.places(references)
+    return {"env_vars": plugins.environment(references), **({"py_modules": shipped} if shipped else {})}
+
+
+def _check_that_workers_know(ray, references: list[str]) -> None:
+    """A connection that the caller has made cannot be told of plug-ins any more: it must have been made with them."""
+    told = ray.get(ray.remote(num_cpus=0)(lambda: os.environ.get(plugins.VARIABLE)).remote())
+    if told != plugins.environment(references)[plugins.VARIABLE]:
+        raise EnvironmentProblem(
+            f"Ray was started in this process before the study, so its workers do not know {', '.join(references)}; "
+            "call ray.shutdown() first and let the study connect"
+        )
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets environment variables for what is started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _cluster_of_this_machine() -> str | None:

@@ -98,8 +98,9 @@ class _Plan:
             from trainables.trainable import train_settings
 
             self.method, self.split = self.finalists[0].method, self.finalists[0].split
-            self.own = get_method(self.method).own_scorers
-            self.scorers = scorers_in_use(spec, self.own)
+            built = get_method(self.method)
+            self.own = built.own_scorers
+            self.scorers = scorers_in_use(spec, self.own, linear_head=built.linear_head)
             self.settings = train_settings(shared_settings(spec, folder, cluster), self.method)
             self.folds = deal_folds(view.classes, spec.selection.folds, self.split)
 
@@ -219,15 +220,16 @@ class _Plan:
         )
 
 
-def scorers_in_use(spec: StudySpec, own: tuple[str, ...]) -> list[str]:
+def scorers_in_use(spec: StudySpec, own: tuple[str, ...], *, linear_head: bool = True) -> list[str]:
     """The scorers that a method is judged by: the spec's, or the default set and the method's own.
 
-    A scorer named in the rule is in use whether listed or not; a listed one that only another method has is left out.
+    A scorer named in the rule is in use whether listed or not. A listed one that only another method has, or that
+    reads the weights of a linear head which the method lacks, is left out.
     """
     from analysis.fusion import RULES
-    from analysis.scorers import DEFAULT_SCORERS, scorer_names
+    from analysis.scorers import DEFAULT_SCORERS, needs_head, scorer_names
 
-    known = [*scorer_names(), *own]
+    known = [name for name in [*scorer_names(), *own] if linear_head or not needs_head(name, own)]
     names = [name for name in spec.selection.scorers if name in known] or [*DEFAULT_SCORERS, *own]
     rule = spec.selection.scorer_rule
     return names if rule in RULES or rule in names or rule not in known else [*names, rule]

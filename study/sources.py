@@ -2,7 +2,7 @@
 
 ``open_source(data)`` gives a ``Source``: one label per image, the class names, which images are an official test set.
 ``source.read(indices)`` then decodes only what a split needs. Sources: digits, folder, cifar10, cifar100, fashion_mnist,
-npz. A new one is one function with ``@register("name")``.
+npz. A new one is one function with ``@register("name")``, or a plug-in (``analysis.plugins``).
 
 Whether a flip (left-right) or a rotation (by quarter turns) keeps a label is a property of the source, known before any
 image is seen: photographs of things survive both; digits survive neither (a 6 becomes a 9). For images of an unknown
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis import plugins
 from study.errors import EnvironmentProblem, UserError, nearest
 from study.images import BadImage, conform
 
@@ -50,7 +51,7 @@ LOADERS: dict[str, Callable[[dict], Source]] = {}
 
 
 def register(name: str):
-    """Enter a loader(data: dict) -> Source under ``name``; a name taken twice is a programming error."""
+    """Enter a loader(data: dict) -> Source under ``name``; RuntimeError for a name already taken."""
 
     def enter(loader):
         if name in LOADERS:
@@ -62,19 +63,26 @@ def register(name: str):
 
 
 def source_names() -> list[str]:
-    """Every source there is, in the order of registration."""
+    """Every source there is, in the order of registration, then those of installed plug-ins."""
     import study.folder_source  # noqa: F401  registers itself; imported here because it imports this module
 
-    return list(LOADERS)
+    return [*LOADERS, *(name for name in plugins.names("source") if name not in LOADERS)]
 
 
 def open_source(data: dict) -> Source:
     """The source a [data] table asks for. UserError for an unknown source, a missing path or unusable content."""
     name = data.get("source", "digits")
-    if name not in source_names():
-        raise UserError(f"data.source: unknown source {name!r}{nearest(str(name), LOADERS)}; one of {', '.join(LOADERS)}")
+    known = source_names()
+    try:
+        found = name in LOADERS or plugins.seek("source", name)
+    except plugins.PluginError as error:
+        raise UserError(f"data.source: {error}") from error
+    if not found:
+        raise UserError(f"data.source: unknown source {name!r}{nearest(str(name), known)}; one of {', '.join(known)}")
     source = LOADERS[name](data)
-    flags = {}
+    if not isinstance(source, Source):
+        raise UserError(f"data.source: {name} gives a {type(source).__name__}, not a study.sources.Source")
+    flags = {"name": name}  # by which a study that goes on knows its data
     for key in ("flips_keep_labels", "rotations_keep_labels"):
         if data.get(key) is not None:
             flags[key] = bool(data[key])

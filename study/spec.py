@@ -1,7 +1,7 @@
 """StudySpec: the strict model of a study's TOML file.
 
 Every mistake is one line that names the file, the key, what is wrong and what to do. Nothing is written and nothing
-heavy is imported while a spec is read, so a bad one costs less than a second.
+heavy is imported while a spec is read, so a bad one costs less than a second; plug-ins import what they need.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from analysis import plugins
 from search_spaces import get_space, space_names
 from study.errors import UserError, nearest
-from study.spec_file import find_spec, first_error, flat, put, split_override
+from study.spec_checks import check_posthoc, check_scorers
+from study.spec_file import find_spec, first_error, flat, put, split_override, with_plugins
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: Built-in names, so that reading a spec imports neither torch nor a data set's reader.
 SOURCES = ("digits", "folder", "cifar10", "cifar100", "fashion_mnist", "npz")
 NETWORKS = ("small_cnn", "resnet18", "resnet34")
-#: Signals that every trial gives, so that one of them can pick the trial; pseudo_novel_auroc ranks scorers.
-TRIAL_SIGNALS = ("val_accuracy", "val_nll", "val_ece", "synthetic_outlier_auroc")
+#: Signals that are known at every epoch, so that a pruner can go by one.
 EPOCH_SIGNALS = ("val_accuracy", "val_nll")
 #: What may differ between two launches of one study: how much is run and on what, never what is asked.
 MAY_CHANGE = re.compile(r"search\.(trials|max_concurrent)|resources\.(cpus_per_trial|gpus_per_trial|address)")
@@ -34,6 +36,12 @@ NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+def _known(name: str, names: list[str]) -> str:
+    if name not in names:
+        raise ValueError(f"unknown {name!r}{nearest(name, names)}; known: {', '.join(names)}")
+    return name
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -41,7 +49,7 @@ class _Table(BaseModel):
 class DataSpec(_Table):
     """What is loaded and how it is divided; see DESIGN.md, "A spec"."""
 
-    source: Literal[SOURCES] = "digits"
+    source: str = "digits"
     path: str = ""
     nominal_classes: Annotated[int, Field(ge=2)] | list[int | str] | Literal["osr"] = 6
     anomaly_classes: list[int | str] | Literal["rest"] = "rest"
@@ -54,6 +62,11 @@ class DataSpec(_Table):
     splits: Annotated[list[NonNegative], Field(min_length=1)] = [0]
     seeds: Annotated[list[NonNegative], Field(min_length=1)] = [0]
 
+    @field_validator("source")
+    @classmethod
+    def _source_is_known(cls, value: str) -> str:
+        return _known(value, [*SOURCES, *plugins.names("source")])
+
     @field_validator("splits", "seeds")
     @classmethod
     def _distinct(cls, value: list[int]) -> list[int]:
@@ -63,7 +76,7 @@ class DataSpec(_Table):
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> DataSpec:
-        if self.source != "digits" and not self.path:
+        if self.source in SOURCES and self.source != "digits" and not self.path:
             raise ValueError(f"source {self.source!r} needs `path`, where its files lie")
         return self
 
@@ -71,11 +84,16 @@ class DataSpec(_Table):
 class TrainingSpec(_Table):
     """What is fixed for all trials; ``overrides`` holds the ``[training.<method>]`` tables."""
 
-    network: Literal[NETWORKS] = "small_cnn"
+    network: str = "small_cnn"
     epochs: Positive = 30
     early_stopping: bool = False
     batch_size: Annotated[int, Field(ge=2)] = 128
     overrides: dict[str, dict[str, Any]] = {}
+
+    @field_validator("network")
+    @classmethod
+    def _network_is_known(cls, value: str) -> str:
+        return _known(value, [*NETWORKS, *plugins.names("network")])
 
     @model_validator(mode="before")
     @classmethod
@@ -128,32 +146,27 @@ class SearchSpec(_Table):
     @field_validator("posthoc")
     @classmethod
     def _posthoc_is_valid(cls, value: dict) -> dict:
-        from analysis.scorers import get_scorer
-
-        for scorer, table in value.items():
-            known = get_scorer(scorer).info.parameters
-            for parameter, bounds in table.items():
-                where = f"{scorer}.{parameter}"
-                if parameter not in known:
-                    raise ValueError(f"{where}: unknown parameter{nearest(parameter, known)}; known: {sorted(known)}")
-                numbers = isinstance(bounds, dict) and all(isinstance(v, int | float) for v in bounds.values())
-                if not numbers or not {"low", "high"} <= set(bounds) <= {"low", "high", "log"}:
-                    raise ValueError(f"{where}: give {{ low = …, high = …, log = true|false }}")
-                if not 0 < bounds["low"] <= bounds["high"] < float("inf"):
-                    raise ValueError(f"{where}: 0 < low <= high must hold")
+        check_posthoc(value)
         return value
 
 
 class SelectionSpec(_Table):
     """The nominal-only rule by which trial and scorer are chosen."""
 
-    signal: Literal[TRIAL_SIGNALS] = "val_accuracy"
+    signal: str = "val_accuracy"
     finalists: Positive = 1
     folds: NonNegative = 3
     fold_trials: Literal["finalists", "all"] = "finalists"
     scorers: list[str] = []
     scorer_signal: Literal["pseudo_novel_auroc"] = "pseudo_novel_auroc"
     scorer_rule: str = "top_half_mean"
+
+    @field_validator("signal")
+    @classmethod
+    def _every_trial_gives_it(cls, value: str) -> str:
+        from analysis.signals import trial_signal_names
+
+        return _known(value, trial_signal_names())
 
     @model_validator(mode="after")
     def _rule_is_possible(self) -> SelectionSpec:
@@ -202,6 +215,7 @@ class StudySpec(_Table):
 
     name: str
     methods: Annotated[list[str], Field(min_length=1)]
+    plugins: list[str] = []
     data: DataSpec = DataSpec()
     training: TrainingSpec = TrainingSpec()
     search: SearchSpec = SearchSpec()
@@ -218,8 +232,6 @@ class StudySpec(_Table):
     @field_validator("methods", mode="before")
     @classmethod
     def _methods_are_known(cls, value: Any) -> Any:
-        if value == "all":
-            return space_names()
         for method in value if isinstance(value, list) else []:
             if method not in space_names():
                 raise ValueError(f"no method {method!r}{nearest(method, space_names())}; known: {space_names()}")
@@ -238,24 +250,7 @@ class StudySpec(_Table):
 
     @model_validator(mode="after")
     def _scorers_are_known(self) -> StudySpec:
-        from analysis.fusion import RULES
-        from analysis.scorers import scorer_names
-
-        chosen, rule = self.selection.scorers, self.selection.scorer_rule
-        if set(chosen) <= set(scorer_names()) and rule in (*RULES, *scorer_names()):
-            return self
-        from trainables.methods import get_method  # torch, only where a name may be a method's own
-
-        own = {method: get_method(method).own_scorers for method in self.methods}
-        known = [*scorer_names(), *(name for names in own.values() for name in names)]
-        for name in chosen:
-            if name not in known:
-                raise ValueError(f"selection.scorers: unknown scorer {name!r}{nearest(name, known)}")
-        if rule not in (*RULES, *known):
-            raise ValueError(f"selection.scorer_rule: unknown {rule!r}{nearest(rule, [*RULES, *known])}")
-        for method, names in own.items():
-            if rule not in (*RULES, *scorer_names(), *names):
-                raise ValueError(f"selection.scorer_rule: {method} has no scorer {rule!r}")
+        check_scorers(self.methods, self.selection.scorers, self.selection.scorer_rule)
         return self
 
     @model_validator(mode="after")
@@ -287,9 +282,9 @@ class StudySpec(_Table):
 
     @classmethod
     def parse(cls, table: dict[str, Any], *, where: str = "spec") -> StudySpec:
-        """The spec in a plain mapping; ``where`` opens the line of an error."""
+        """The spec in a plain mapping, its plug-ins loaded; ``where`` opens the line of an error."""
         try:
-            return cls.model_validate(table)
+            return cls.model_validate(with_plugins(table, where=where))
         except ValidationError as error:
             raise UserError(f"{where}: {first_error(error, cls)}") from None
 
@@ -301,6 +296,8 @@ class StudySpec(_Table):
         """The spec as nested plain values, the form that ``parse`` reads."""
         table = self.model_dump(exclude_none=True)
         table["training"].update(table["training"].pop("overrides"))
+        if not self.plugins:
+            del table["plugins"]
         return table
 
     def to_toml(self) -> str:

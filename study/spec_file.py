@@ -1,14 +1,19 @@
-"""Finding a spec, overriding its keys, and saying in one line what is wrong with it."""
+"""Finding a spec, overriding its keys, loading its plug-ins, and saying in one line what is wrong with it."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from analysis import plugins
+from search_spaces import built_in, get_space
 from study.errors import UserError, nearest
 
 SPECS = Path(__file__).with_name("specs")
@@ -54,6 +59,67 @@ def put(table: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(table, dict):
             raise UserError(f"-o {dotted}: {parent} is not a table")
     table[last] = value
+
+
+def with_plugins(table: dict[str, Any], *, where: str) -> dict[str, Any]:
+    """The table with plain names alone, and the plug-ins that they mean, loaded, listed under ``plugins``.
+
+    A plug-in is written as ``module:name`` in place of a name, in the list ``plugins``, or by the name under which an
+    installed package offers it. Raises ``UserError``.
+    """
+    table, used = copy.deepcopy(table), set()
+    with _one_line(f"{where}: plugins"):
+        listed = table.get("plugins")
+        for reference in listed if isinstance(listed, list) else []:
+            used.add(plugins.load(str(reference)).reference)
+        if table.get("methods") == "all":
+            table["methods"] = [*built_in(), *plugins.installed("method")]
+    for key, kind, holder, index in _named(table):
+        with _one_line(f"{where}: {key}"):
+            reference = holder[index] if ":" in holder[index] else plugins.reference_of(kind, holder[index])
+            if reference:
+                plugin = plugins.load(reference, kind)
+                used.add(plugin.reference)
+                holder[index] = plugin.name
+                if kind == "method":
+                    get_space(plugin.name)  # says now what is wrong with it
+    if used:
+        table["plugins"] = sorted(used)
+    return table
+
+
+@contextlib.contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # a PluginError, or a search space that cannot be made
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def _named(table: dict[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
+    """(key, kind, holder, index) of every place of a spec that names what may be a plug-in."""
+    def texts(key: str, kind: str, holder: Any, indices) -> Iterator[tuple[str, str, Any, Any]]:
+        for index in indices:
+            if isinstance(holder[index], str):
+                yield key, kind, holder, index
+
+    def tables(*keys: str) -> dict:
+        return {key: table[key] for key in keys if isinstance(table.get(key), dict)}
+
+    if isinstance(table.get("methods"), list):
+        yield from texts("methods", "method", table["methods"], range(len(table["methods"])))
+    for data in tables("data").values():
+        yield from texts("data.source", "source", data, {"source"} & set(data))
+    for training in tables("training").values():
+        yield from texts("training.network", "network", training, {"network"} & set(training))
+        for method, own in training.items():
+            if isinstance(own, dict):
+                yield from texts(f"training.{method}.network", "network", own, {"network"} & set(own))
+    for selection in tables("selection").values():
+        yield from texts("selection.signal", "signal", selection, {"signal"} & set(selection))
+        yield from texts("selection.scorer_rule", "scorer", selection, {"scorer_rule"} & set(selection))
+        if isinstance(selection.get("scorers"), list):
+            yield from texts("selection.scorers", "scorer", selection["scorers"], range(len(selection["scorers"])))
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

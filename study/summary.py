@@ -19,7 +19,7 @@ from trainables.files import read_arrays, read_json, write_json
 #: Keys that a reveal fills; a row without anomalies, or of a failed trial, holds null for each.
 REVEALED = (
     "closed_set_accuracy", "scorer_auroc", "scorer_auroc_ci", "oracle_detector_auroc", "oracle_detector_ci",
-    "linear_oracle_auroc", "oracle_representation_auroc", "oracle_representation_ci", "extraction_gap",
+    "linear_oracle_auroc", "member_oracle_aurocs", "oracle_representation_auroc", "oracle_representation_ci", "extraction_gap",
     "extraction_gap_ci", "extraction_gap_p_value", "extraction_gap_max_logit", "representation_gap",
     "representation_gap_ci", "representation_gap_p_value", "aupr_anomaly", "aupr_nominal", "fpr_at_95_tpr",
     "equal_error_rate", "anomalies_missed_at_95_acceptance", "oscr",
@@ -132,16 +132,18 @@ def _comparisons(spec: StudySpec, folder: Path, rows: list[dict[str, Any]]) -> l
 
 
 def _ranges(spec: StudySpec, method: str) -> dict[str, dict[str, Any]]:
-    """What was searched: bounds of every numeric parameter, so that a best at an edge can be told.
+    """What was searched: bounds, or numeric options, and role of every numeric parameter, in the space's own order.
 
     ``natural`` names the edges beyond which there is nothing, such as a dropout of 0.
     """
-    searched = spec.space(method).searched().items()
-    return {
-        name: {"low": p.low, "high": p.high, "log": p.log,
-               "natural": ["lower"] * (p.low <= p.legal[0]) + ["upper"] * (p.high >= p.legal[1])}
-        for name, p in searched if hasattr(p, "low")
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for name, p in spec.space(method).searched().items():
+        if hasattr(p, "low"):
+            found[name] = {"low": p.low, "high": p.high, "log": p.log, "role": p.role,
+                           "natural": ["lower"] * (p.low <= p.legal[0]) + ["upper"] * (p.high >= p.legal[1])}
+        elif p.numeric:
+            found[name] = {"options": list(p.options), "role": p.role}
+    return found
 
 
 def _duplicates(spec: StudySpec, folder: Path, vaults: list[dict | None]) -> dict[str, int]:

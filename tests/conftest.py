@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 #: A study of real digits that ends in seconds; every test that needs a finished study shares one run of it.
-TINY = ["search.trials=2", "training.epochs=4", "training.batch_size=64", "name=tiny"]
+TINY = ["search.trials=2", "training.epochs=4", "training.batch_size=64", "name=tiny",
+        'methods=["classifier", "hybrid"]']
 ELSEWHERE = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "ORACLEGAP_LEDGER_PASSWORD")
 ORACLEGAP = [sys.executable, "-m", "study"]
 
@@ -63,3 +66,28 @@ def digits_npz(path: Path, *, change=None) -> Path:
         images, labels, names = change(images, labels, names)
     np.savez(path, images=images, labels=labels, class_names=names)
     return path
+
+
+@pytest.fixture
+def plugin_folder(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A working folder for modules with plug-ins; what a test loads from there is forgotten after it."""
+    from analysis import plugins
+
+    for kind in plugins.KINDS.values():
+        importlib.import_module(kind.complete or kind.home)
+    registries = [getattr(importlib.import_module(kind.home), kind.registry) for kind in plugins.KINDS.values()]
+    before = [dict(registry) for registry in registries]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(plugins, "_followed", set())
+    monkeypatch.delenv(plugins.VARIABLE, raising=False)
+    plugins._entry_points.cache_clear()
+    yield tmp_path
+    plugins._entry_points.cache_clear()
+    for registry, known in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(known)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]

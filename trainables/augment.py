@@ -6,9 +6,13 @@ hyperparameter; 0 switches it off and costs nothing.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from trainables.randaugment import randaugment
 
 
 class Normaliser:
@@ -41,13 +45,17 @@ class Augmenter:
         self.windows = self.images.unfold(1, self.side[0], 1).unfold(2, self.side[1], 1)
 
     def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Images ``index``, cropped, flipped, jittered, erased and normalised: float N×C×H×W, channels_last."""
+        """Images ``index``, cropped, flipped, put through RandAugment, normalised, jittered and erased: float N×C×H×W,
+        channels_last."""
         count, device = len(index), self.images.device
         down, right = (torch.randint(0, 2 * pad + 1, (count,), generator=generator, device=device) for pad in self.pad)
         images = self.windows[index, down, right].permute(0, 2, 3, 1)  # N×H×W×C
         if self.flip:
             flipped = torch.rand(count, generator=generator, device=device) < self.flip
             images = torch.where(flipped[:, None, None, None], images.flip(2), images)
+        if self.params.get("randaugment", 0.0):
+            images = randaugment(images, self.params["randaugment"], generator,
+                                 operations=int(self.params.get("randaugment_ops", 1)))
         images = self.normalise(images)
         if self.params.get("colour_jitter", 0.0):
             images = jitter(images, self.params["colour_jitter"], generator)
@@ -75,6 +83,24 @@ def cutout(images: Tensor, fraction: float, generator: torch.Generator) -> Tenso
     return images.masked_fill((near[0][:, :, None] & near[1][:, None, :])[:, None], 0.0)
 
 
+def mix(
+    images: Tensor, targets: Tensor, params: dict, *, num_classes: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mixup where ``params["mixup"]``, cutmix where ``params["cutmix"]`` (each an alpha), for each batch one of the two
+    at even odds where both, as timm does; nothing where neither, and then ``targets`` stay class indices.
+
+    ``images``: normalised N×C×H×W; ``targets``: int64 N; ``generator``: on the CPU, whatever the images' device.
+    """
+    alphas = {mixup: params.get("mixup", 0.0), cutmix: params.get("cutmix", 0.0)}
+    offered = [kind for kind, alpha in alphas.items() if alpha]
+    if not offered:
+        return images, targets
+    # drawn only for a choice: with one of them on, the numbers are those of a study that knew no other
+    which = torch.randint(0, 2, (1,), generator=generator).item() if len(offered) == 2 else 0
+    kind = offered[which]
+    return kind(images, targets, alpha=alphas[kind], num_classes=num_classes, generator=generator)
+
+
 def mixup(
     images: Tensor, targets: Tensor, *, alpha: float, num_classes: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -87,6 +113,33 @@ def mixup(
     other = torch.randperm(len(images), generator=generator, device=generator.device).to(images.device)
     soft = F.one_hot(targets, num_classes).float()
     return images.lerp(images[other], 1 - weight), soft.lerp(soft[other], 1 - weight)
+
+
+def cutmix(
+    images: Tensor, targets: Tensor, *, alpha: float, num_classes: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A box of each image replaced by another image's, a permutation of the batch (Yun et al. 2019, arXiv 1905.04899).
+
+    The box, one for the batch, has the image's proportions, the area 1 − λ with λ from Beta(alpha, alpha), and its
+    centre anywhere, so the border may cut it. Returns images and soft targets (N×num_classes), mixed by the area that
+    was in fact replaced.
+    """
+    height, width = images.shape[2:]
+    share = math.sqrt(1 - _beta(alpha, generator))
+    centre = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+    other = torch.randperm(len(images), generator=generator).to(images.device)
+    (top, bottom), (left, right) = (_span(side, share, at) for side, at in zip((height, width), centre))
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images[other, :, top:bottom, left:right]
+    soft = F.one_hot(targets, num_classes).float()
+    replaced = (bottom - top) * (right - left) / (height * width)
+    return mixed, soft.lerp(soft[other], replaced)
+
+
+def _span(side: int, share: float, centre: float) -> tuple[int, int]:
+    """Start and end of ``share`` of ``side`` about ``centre`` (0..1), in pixels, cut at the border."""
+    length, at = int(side * share), int(side * centre)
+    return max(0, at - length // 2), min(side, at - length // 2 + length)
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:

@@ -10,29 +10,21 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainables import checkpoint
-from trainables.augment import Augmenter, Normaliser, mixup
+from trainables.augment import Augmenter, Normaliser, mix
+from trainables.evaluation import Evaluation
 from trainables.files import derive_seed, digest_of, write_atomic, write_json
-from trainables.inference import (
-    EVALUATION_BATCH,
-    embed_all,
-    embed_images,
-    load_model,
-    pick_device,
-    read_features,
-    read_result,
-    to_device,
-)
+from trainables.inference import embed_images, load_model, pick_device, read_features, read_result, to_device
 from trainables.methods import get_method
+from trainables.methods.base import Diverged
 
 if TYPE_CHECKING:
     from trainables.data import View
@@ -41,11 +33,7 @@ __all__ = ["Diverged", "TrainSettings", "Training", "derive_seed", "embed_images
            "read_features", "read_result"]
 
 RUNNING_VALIDATION = 2048  # images judged after an epoch whose numbers decide nothing; the last epoch takes all
-SYNTHETIC_IMAGES = 2048  # validation images made abnormal, per transform
-
-
-class Diverged(RuntimeError):
-    """Loss or weights became NaN or infinite: the trial has failed, and that is its outcome."""
+STEPS_BETWEEN_CHECKS = 50  # of a finite loss: each waits for the device, none wastes the rest of a long epoch
 
 
 @dataclass(frozen=True)
@@ -114,7 +102,7 @@ class Training:
         train_loss, rate = self._train_epoch(self.epoch + 1)
         last = self.epoch + 1 == self.settings.epochs
         limit = None if last or self.settings.early_stopping else RUNNING_VALIDATION
-        val_nll, val_accuracy = self._validate(limit)
+        val_nll, val_accuracy = self.evaluation.validate(self.model, limit)
         if not math.isfinite(val_nll):
             raise Diverged(f"validation loss is {val_nll} after epoch {self.epoch + 1}")
         row = {
@@ -123,7 +111,7 @@ class Training:
         }
         self.rows.append(row)
         if self.settings.early_stopping and (self.best is None or val_accuracy > self.best["val_accuracy"]):
-            weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            weights = {name: tensor.detach().clone() for name, tensor in self._kept_weights().items()}
             self.best = {"epoch": self.epoch, "val_accuracy": val_accuracy, "weights": weights}
         if self.folder is not None:
             with open(self.folder / "metrics.jsonl", "a") as file:
@@ -138,8 +126,9 @@ class Training:
         if not self.done:
             raise RuntimeError(f"{self.epoch} of {self.settings.epochs} epochs are trained: call step()")
         if self.best is not None:
-            self.model.load_state_dict(self.best["weights"])
-        features, signals = self._features_and_signals()
+            self.model.load_state_dict(self.best["weights"], strict=False)  # all but what only training needs
+        self.evaluation.complete(self.model, self.params)
+        features, signals = self.evaluation.features_and_signals(self.model, seed=derive_seed(self.seed, "synthetic"))
         result = {
             "signals": signals,
             "stop_epoch": self.best["epoch"] if self.best is not None else self.epoch,
@@ -149,7 +138,7 @@ class Training:
             "device": str(self.device),
             "identity": self.identity,
         }
-        weights = self.model.state_dict()
+        weights = self._kept_weights()
         tensors = {name: torch.from_numpy(array) for name, array in features.items()}
         if self.folder is None:
             result |= {"weights_sha256": _digest(weights), "features_sha256": _digest(tensors)}
@@ -183,89 +172,50 @@ class Training:
             torch.manual_seed(derive_seed(self.seed, "weights"))
             model = self.method.build(view.image_shape, len(view.classes), self.settings.network, self.params)
         self.model = model.to(device, memory_format=torch.channels_last)
+        self.method.prepare(self.model, view)
         self.optimiser = torch.optim.SGD(
             self.method.parameter_groups(self.model, self.params), lr=self.params["learning_rate"],
             momentum=self.params["momentum"], nesterov=self.params["momentum"] > 0, fused=True,
         )
-        self.normalise = Normaliser(view.mean, view.std, device)
-        self.augment = Augmenter(to_device(view.train_images, device), self.normalise, self.params,
+        normalise = Normaliser(view.mean, view.std, device)
+        self.augment = Augmenter(to_device(view.train_images, device), normalise, self.params,
                                  flips_keep_labels=view.flips_keep_labels)
         self.labels = to_device(view.train_labels, device)
-        self.validation = to_device(view.validation_images, device)
-        self.validation_labels = to_device(view.validation_labels, device)
+        self.evaluation = Evaluation(self.method, view, normalise, device)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """Mean loss and the last learning rate."""
-        host = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        generator = torch.Generator(self.device).manual_seed(derive_seed(self.seed, "augment", epoch))
-        count, total_epochs = len(self.labels), self.settings.epochs
-        steps = max(1, round(count / self.settings.batch_size))
-        order = torch.randperm(count, generator=host).to(self.device)
+        total_epochs, members = self.settings.epochs, self.method.members(self.model)
+        steps = max(1, round(len(self.labels) / self.settings.batch_size))
+        streams = [_Stream(self, epoch, number, steps) for number in range(len(members))]
         self.model.train()
         total = torch.zeros((), device=self.device)
-        for step, index in enumerate(order.tensor_split(steps)):  # even batches: no tiny last one, no image left out
+        for step in range(steps):
             rate = one_cycle((epoch - 1 + step / steps) / total_epochs, peak=self.params["learning_rate"],
                              warmup=self.params["warmup"])
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
-            images, targets = self.augment.batch(index, generator), self.labels[index]
-            if self.params.get("mixup"):
-                images, targets = mixup(images, targets, alpha=self.params["mixup"],
-                                        num_classes=len(self.view.classes), generator=host)
-            with _autocast(self.device):
-                loss, _ = self.method.loss(self.model, images, targets, self.params, generator)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            losses = []
+            with _lanes(self.device, len(members)) as lanes:
+                for lane, stream, member in zip(lanes, streams, members):
+                    with lane:
+                        loss = stream.loss(member, step)
+                        loss.backward()  # at once: no two members' activations are held on a CPU
+                        losses.append(loss.detach())
+            self.method.adjust_gradients(self.model, self.params)
             if self.params["gradient_clip"]:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.params["gradient_clip"])
+                for part in self.method.clipped(self.model):
+                    nn.utils.clip_grad_norm_(part.parameters(), self.params["gradient_clip"])
             self.optimiser.step()
-            total += loss.detach() * len(index)
-        mean = (total / count).item()
-        if not math.isfinite(mean):
-            raise Diverged(f"training loss is {mean} in epoch {epoch}")
-        return mean, rate
+            total += sum(losses) * (len(streams[0].order[step]) / len(members))
+            if step % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 or step == steps - 1:
+                _check_finite(total, f"training loss is {{}} in epoch {epoch}")
+        return (total / len(self.labels)).item(), rate
 
-    def _validate(self, limit: int | None) -> tuple[float, float]:
-        """NLL and accuracy on the first ``limit`` validation images of a fixed shuffle, or on all."""
-        if len(self.validation_labels) == 0:
-            raise ValueError("the view has no validation images")
-        images, labels = self.validation, self.validation_labels
-        if limit is not None and limit < len(labels):
-            index = self._validation_subset(limit)
-            images, labels = images[index], labels[index]
-        logits = self._embed(images)["logits"]
-        nll = nn.functional.cross_entropy(logits.double(), labels).item()
-        return nll, (logits.argmax(1) == labels).double().mean().item()
-
-    def _validation_subset(self, limit: int) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed("validation subset"))  # the same for every trial
-        return torch.randperm(len(self.validation_labels), generator=generator)[:limit].to(self.device)
-
-    def _embed(self, images: Tensor) -> dict[str, Tensor]:
-        return embed_all(self.model, self.method, images, self.normalise, batch_size=EVALUATION_BATCH)
-
-    def _features_and_signals(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        from analysis import metrics
-        from trainables.synthetic import DEFAULT_TRANSFORMS, synthetic_outlier_auroc
-
-        validation = self._embed(self.validation)
-        train = self._embed(to_device(self.view.train_images, self.device))
-        features = {f"validation/{name}": tensor for name, tensor in validation.items()}
-        features |= {f"train/{name}": train[name] for name in ("z", "logits")}
-        features = {name: tensor.cpu().numpy() for name, tensor in features.items()}
-        subset = self._validation_subset(SYNTHETIC_IMAGES)
-        logits, labels = features["validation/logits"], np.asarray(self.view.validation_labels)
-        signals = {
-            "val_nll": metrics.nll(logits, labels),
-            "val_accuracy": metrics.closed_set_accuracy(logits, labels),
-            "val_ece": metrics.ece(logits, labels),
-            "synthetic_outlier_auroc": synthetic_outlier_auroc(
-                lambda images: self._embed(images)["logits"], self.validation[subset], validation["logits"][subset],
-                seed=derive_seed(self.seed, "synthetic"),
-                transforms=tuple(t for t in DEFAULT_TRANSFORMS if t not in self.method.trains_on),
-            ),
-        }
-        return features, {name: float(value) for name, value in signals.items()}
+    def _kept_weights(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self.model.state_dict().items()
+                if name not in self.method.training_only}
 
     def _save(self) -> None:
         names = {id(p): name for name, p in self.model.named_parameters()}
@@ -299,6 +249,52 @@ class Training:
         path = self.folder / "metrics.jsonl"
         if self.rows or path.exists():
             write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows), durable=False)
+
+
+class _Stream:
+    """The batches of one member in one epoch: an order and random numbers of its own.
+
+    Those of the first member are those of a method without members, so that the first of an ensemble is the plain
+    network of the same seed.
+    """
+
+    def __init__(self, training: Training, epoch: int, number: int, steps: int) -> None:
+        key = (epoch, number) if number else (epoch,)
+        self.training, device = training, training.device
+        self.host = torch.Generator().manual_seed(derive_seed(training.seed, "order", *key))
+        self.generator = torch.Generator(device).manual_seed(derive_seed(training.seed, "augment", *key))
+        # even batches: no tiny last one, no image left out
+        self.order = torch.randperm(len(training.labels), generator=self.host).to(device).tensor_split(steps)
+
+    def loss(self, member: nn.Module, step: int) -> Tensor:
+        training, index = self.training, self.order[step]
+        images, targets = training.augment.batch(index, self.generator), training.labels[index]
+        images, targets = mix(images, targets, training.params, num_classes=len(training.view.classes),
+                              generator=self.host)
+        with _autocast(training.device):
+            loss, _ = training.method.loss(member, images, targets, training.params, self.generator)
+        return loss
+
+
+@contextlib.contextmanager
+def _lanes(device: torch.device, count: int) -> Iterator[list]:
+    """A context for each member's work: on CUDA a stream of its own, so that small networks share the card, joined at
+    the end; elsewhere none, one after another."""
+    if device.type != "cuda" or count == 1:
+        yield [contextlib.nullcontext()] * count
+        return
+    current, lanes = torch.cuda.current_stream(device), [torch.cuda.Stream(device) for _ in range(count)]
+    for lane in lanes:
+        lane.wait_stream(current)
+    yield [torch.cuda.stream(lane) for lane in lanes]
+    for lane in lanes:
+        current.wait_stream(lane)
+
+
+def _check_finite(total: Tensor, message: str) -> None:
+    value = total.item()
+    if not math.isfinite(value):
+        raise Diverged(message.format(value))
 
 
 def fit(

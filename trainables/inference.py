@@ -54,9 +54,12 @@ def load_model(
     """The trained module of a finished trial, verified, in evaluation mode on the CPU."""
     result = _finished(folder)
     weights = checkpoint.read_tensors(Path(folder) / "model.safetensors", result["weights_sha256"])
+    built = get_method(method)
     with torch.random.fork_rng(devices=[]):
-        model = get_method(method).build(view_shape, num_classes, network, params)
-    model.load_state_dict(weights)
+        model = built.build(view_shape, num_classes, network, params)
+    lacking = model.load_state_dict(weights, strict=False)
+    if lacking.unexpected_keys or set(lacking.missing_keys) - built.training_only:
+        raise ValueError(f"{folder}/model.safetensors does not fit {method}: {lacking}")
     return model.to(memory_format=torch.channels_last).eval()
 
 

@@ -111,6 +111,7 @@ def failure_reason(error: BaseException) -> str:
     """One line for the ledger: ``diverged: …``, ``oom: …``, ``environment: …``, or the error's type and text."""
     import torch
 
+    from analysis.plugins import PluginError
     from trainables.fit import Diverged, WrongFolder
 
     text = " ".join(str(error).split())[:300]
@@ -118,6 +119,6 @@ def failure_reason(error: BaseException) -> str:
         return f"diverged: {text}"
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return f"oom: {text}"
-    if isinstance(error, OSError | WrongFolder):
+    if isinstance(error, OSError | WrongFolder | PluginError):
         return f"{ENVIRONMENT}{text}"
     return f"{type(error).__name__}: {text}"

@@ -149,3 +149,56 @@ def stamp() -> dict[str, Any]:
         "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False}, "device": "cpu, 2 cores",
         "data": {"view/0": "c0" * 32, "vault/0": "d1" * 32},
     }
+
+
+NINE = ("classifier", "hybrid", "generalized_odin", "deep_ensemble", "svgd_ensemble", "auxiliary", "csi", "csi_unlabelled", "jem")
+CHIEF = {  # each method's own scientific parameter: its range as summary.json holds it
+    "hybrid": ("reconstruction_weight", {"low": 1e-3, "high": 10.0, "log": True}),
+    "generalized_odin": ("temperature", {"low": 0.1, "high": 10.0, "log": True}),
+    "deep_ensemble": ("members", {"options": [2, 3, 5]}),
+    "svgd_ensemble": ("repulsion", {"low": 0.0, "high": 1.0, "log": False}),
+    "auxiliary": ("rotation_weight", {"low": 0.01, "high": 1.0, "log": True}),
+    "csi": ("contrast_temperature", {"low": 0.05, "high": 1.0, "log": True}),
+    "csi_unlabelled": ("shift_weight", {"low": 0.0, "high": 1.0, "log": False}),
+    "jem": ("sgld_steps", {"low": 5, "high": 20, "log": False}),
+}
+OWN = {"hybrid": ("reconstruction_error",), "generalized_odin": ("negative_g",), "jem": ("negative_gradient_norm", "approximate_mass"),
+       "deep_ensemble": ("mutual_information",), "csi_unlabelled": ("csi_score",)}
+
+
+def nine(*, splits: tuple[int, ...] = (0, 1, 2), trials: int = 12, failed: dict[str, int] | None = None,
+         methods: tuple[str, ...] = NINE) -> dict[str, Any]:
+    """A study of many methods: spaces with roles, each its chief parameter and own scorers. In the hybrid more mixup
+    helps accuracy and hurts detection, more cutout helps both; nothing else has an effect."""
+    levels = {name: 0.78 + 0.02 * index for index, name in enumerate(methods)}
+    made = summary(methods=methods, splits=splits, trials=trials, levels=levels, failed=failed or {}, seed=3)
+    random = np.random.default_rng(11)
+    shared = {"learning_rate": {"low": 0.02, "high": 1.0, "log": True, "role": "nuisance", "natural": []},
+              **{name: {"low": 0.0, "high": 0.5, "log": False, "role": "scientific", "natural": ["lower"]}
+                 for name in ("label_smoothing", "crop_padding", "cutout", "mixup", "colour_jitter")}}
+    made["spaces"] = {}
+    for method in methods:
+        own = {CHIEF[method][0]: {**CHIEF[method][1], "role": "scientific"}} if method in CHIEF else {}
+        option = {"cross_entropy_weight": {"options": [1.0, 0.0], "role": "scientific"}} if method == "hybrid" else {}
+        made["spaces"][method] = {**own, **option, **shared}
+    for row in made["rows"]:
+        row["params"] = {name: _drawn(limits, random) for name, limits in made["spaces"][row["method"]].items()}
+        if row["state"] != "completed":
+            row["reason"] = "diverged: loss is NaN in epoch 3"
+            continue
+        for name in OWN.get(row["method"], ()):
+            row["scorers"][name] = float(np.clip(row["scorer_auroc"] - 0.1 + random.normal(0, 0.04), 0.3, 0.99))
+        if row["method"] == "hybrid":
+            mixup, cutout = row["params"]["mixup"], row["params"]["cutout"]
+            row["closed_set_accuracy"] = 0.85 + 0.1 * mixup + 0.1 * cutout + float(random.normal(0, 0.003))
+            row["scorer_auroc"] += 0.3 * (cutout - mixup)
+            row["oracle_detector_auroc"] += 0.1 * (cutout - mixup)
+    return made
+
+
+def _drawn(limits: dict[str, Any], random: np.random.Generator) -> Any:
+    if "options" in limits:
+        return limits["options"][int(random.integers(len(limits["options"])))]
+    low, high = limits["low"], limits["high"]
+    value = float(10 ** random.uniform(np.log10(low), np.log10(high)) if limits["log"] else random.uniform(low, high))
+    return round(value) if isinstance(low, int) else value

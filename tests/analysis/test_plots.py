@@ -7,7 +7,7 @@ import fake_summaries as fake
 import pytest
 from scipy.stats import kendalltau
 
-from analysis import plot_data, plots
+from analysis import plot_base, plot_data, plot_ladder, plots, rank_correlation
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # a layout that matplotlib gave up on
 SVG = "{http://www.w3.org/2000/svg}"
@@ -64,26 +64,6 @@ def test_ladder_title_says_the_finding(gap, ci, words):
     assert words in plot_data.ladder(made)["title"]
 
 
-def test_lambda_curve_is_sorted_and_marks_both_choices():
-    made = fake.summary()
-    (panel,) = plot_data.lambda_curve(made)["panels"]
-    assert panel["weight"] == sorted(panel["weight"])
-    rows = {row["trial"]: row for row in made["rows"] if row["method"] == "hybrid"}
-    for trial, weight, frozen, error in zip(panel["trial"], panel["weight"], panel["series"]["frozen rule"],
-                                            panel["series"]["reconstruction error"], strict=True):
-        assert weight == rows[trial]["params"]["reconstruction_weight"]
-        assert frozen == rows[trial]["scorer_auroc"]
-        assert error == rows[trial]["scorers"]["reconstruction_error"]
-    assert panel["selected"]["trial"] == next(r["trial"] for r in rows.values() if r["selected"])
-    assert panel["hindsight"]["auroc"] == max(panel["series"]["frozen rule"])
-
-
-def test_lambda_curve_needs_two_measured_trials():
-    assert plot_data.lambda_curve(fake.summary(trials=1))["panels"] == []
-    assert plot_data.lambda_curve(fake.summary(methods=("classifier",)))["panels"] == []
-    assert len(plot_data.lambda_curve(fake.summary(trials=12, failed={"hybrid": 10}))["panels"][0]["weight"]) == 2
-
-
 def test_signal_scatter_tau_is_kendalls_and_failed_trials_are_left_out():
     made = fake.summary(failed={"classifier": 3})
     panel = plot_data.signal_scatter(made, spec=fake.spec(sampler="random"))["panels"][0]
@@ -104,9 +84,9 @@ def test_tau_of_a_signal_to_minimise_is_turned():
 
 
 def test_tau_needs_enough_trials_and_some_spread():
-    assert plot_data.kendall_tau([1.0] * 7, [1.0] * 7) is None
-    assert plot_data.kendall_tau([1.0] * 12, list(range(12))) is None
-    assert plot_data.kendall_tau([*range(8), None], [*range(8), 3]) == pytest.approx(1)
+    assert rank_correlation.kendall_tau([1.0] * 7, [1.0] * 7) is None
+    assert rank_correlation.kendall_tau([1.0] * 12, list(range(12))) is None
+    assert rank_correlation.kendall_tau([*range(8), None], [*range(8), 3]) == pytest.approx(1)
 
 
 def test_bias_is_named():
@@ -118,7 +98,7 @@ def test_bias_is_named():
 
 # --------------------------------------------------------------------------------------------------- drawing
 def test_every_figure_is_there_and_its_text_is_text(drawn):
-    assert list(drawn) == ["gaps", "lambda", "signal", "curve-roc"]
+    assert list(drawn) == ["gaps", "parameter-hybrid", "signal", "curve-roc"]
     for figure in drawn.values():
         for svg in (figure.wide, figure.narrow, figure.files[f"{figure.name}.svg"].decode()):
             tree = ElementTree.fromstring(svg[svg.index("<svg"):])
@@ -137,7 +117,7 @@ def test_inlined_figures_share_no_id_and_take_the_pages_ink(drawn):
         assert used or figure.name.startswith("curve")
         assert set(used) <= set(re.findall(r'\bid="([^"]+)"', figure.wide))
         assert "currentColor" in figure.wide
-        assert plots.INK not in figure.wide
+        assert plot_base.INK not in figure.wide
         assert 'role="img"' in figure.wide
         assert "aria-label=" in figure.wide
 
@@ -163,27 +143,88 @@ def test_lambda_zero_negative_gap_and_below_chance_can_be_drawn():
             row["params"]["reconstruction_weight"] = 0.0
     found = plots.draw_all(made)
     assert "−0.020" in found["gaps"].wide
-    assert ">0</text>" in found["lambda"].wide
+    assert ">0</text>" in found["parameter-hybrid"].wide
 
 
 @pytest.mark.parametrize(("values", "start"), [
     ([0.99, 0.95], 0.9), ([0.91, 0.99], 0.8), ([0.83], 0.8), ([0.81, 0.9], 0.5), ([0.5], 0.5), ([0.45], 0.42), ([0.01], 0),
 ])
 def test_ladder_begins_at_chance_or_nearer(values, start):
-    assert plots.axis_start(values) == pytest.approx(start)
+    assert plot_ladder.axis_start(values) == pytest.approx(start)
 
 
 def test_lambda_in_less_than_a_decade_has_readable_ticks():
     made = fake.summary(methods=("hybrid",), trials=3)
     for row, weight in zip(made["rows"], (0.1, 0.12, 0.2), strict=True):
         row["params"]["reconstruction_weight"] = weight
-    svg = plots.draw_all(made)["lambda"].wide
+    svg = plots.draw_all(made)["parameter-hybrid"].wide
     assert "mathdefault" not in svg
     assert [mark for mark in (">0.1<", ">0.14<", ">0.2<") if mark not in svg] == []
 
 
 def test_several_splits_are_averaged_first_then_small_multiples():
     found = plots.draw_all(fake.summary(splits=(0, 1), trials=2))
-    assert list(found) == ["gaps", "gaps-by-split", "lambda", "signal"]
+    assert list(found) == ["gaps", "gaps-by-split", "parameter-hybrid", "signal"]
     assert found["gaps"].wide.count("· mean of 2 splits") == 2
     assert found["gaps-by-split"].wide.count("· split 1") == 2
+
+
+# ------------------------------------------------------------------------------------------------- many methods
+@pytest.fixture(scope="module")
+def nine():
+    """Nine methods, three splits; one method failed altogether. The parameters of two of them are drawn, the drawing of
+    all takes seconds."""
+    made = fake.nine(trials=4, failed={"jem": 4})
+    return made, plots.draw_all({**made, "spaces": {name: made["spaces"][name] for name in ("deep_ensemble",)}})
+
+
+def texts(svg):
+    return ["".join(text.itertext()) for text in ElementTree.fromstring(svg[svg.index("<svg"):]).iter(f"{SVG}text")]
+
+
+def test_many_methods_become_lines_of_dots(nine):
+    made, found = nine
+    words = texts(found["gaps"].wide)
+    chosen = {m: [r for r in made["rows"] if r["selected"] and r["method"] == m] for m in fake.NINE[:-1]}
+    for method, selected in chosen.items():
+        mean = sum(row["scorer_auroc"] for row in selected) / 3
+        assert method in words and any(text.startswith(f"{mean:.3f} →") for text in words)
+    assert "jem" not in words
+    order = sorted(chosen, key=lambda m: -sum(row["scorer_auroc"] for row in chosen[m]))
+    assert [text for text in words if text in chosen] == order  # the best on top
+    assert [text for text in texts(found["gaps-by-split"].wide) if text.startswith("split ")] == ["split 0", "split 1", "split 2"]
+
+
+def test_many_panels_of_the_signal_share_one_for_each_method(nine):
+    words = texts(nine[1]["signal"].wide)
+    assert [text for text in words if text in fake.NINE] == list(fake.NINE[:-1])
+    assert {"split 0", "split 1", "split 2"} <= set(words)
+
+
+def test_figures_stay_on_a_screen_or_two(nine):
+    for figure in nine[1].values():
+        height = float(re.search(r'viewBox="0 0 \S+ (\S+)"', figure.wide)[1]) / 72
+        assert height < 12, figure.name
+
+
+def test_no_two_texts_of_a_figure_overlap(nine):
+    """Where matplotlib put each text of the parameter and dot figures, drawn anew and measured."""
+    from analysis import curves, plot_curves
+
+    made, _ = nine
+    wide = [plot_curves.draw_parameter(curves.parameter_curve(made, "deep_ensemble", "members"), width=plot_base.WIDE),
+            plot_ladder.draw_gaps(plot_data.ladder_means(plot_data.ladder(made)), width=plot_base.WIDE)]
+    for figure in wide:
+        figure.savefig("/dev/null", format="png")
+        boxes = [text.get_window_extent() for axis in figure.axes for text in [*axis.texts, axis.title] if text.get_text()]
+        for index, box in enumerate(boxes):
+            assert not any(box.overlaps(other.shrunk(0.95, 0.8)) for other in boxes[index + 1:])
+
+
+def test_methods_whose_names_make_one_file_name_keep_a_figure_each():
+    made = fake.nine(methods=("hybrid", "jem"), splits=(0,), trials=3)
+    names = {"hybrid": "a b", "jem": "a-b"}
+    made["spaces"] = {names[method]: space for method, space in made["spaces"].items()}
+    for row in made["rows"]:
+        row["method"] = names[row["method"]]
+    assert {"parameter-a-b", "parameter-a-b-2"} <= set(plots.draw_all(made))

@@ -2,11 +2,32 @@
 
 import pytest
 
-from analysis.signals import SignalInfo, better, get_signal, objective, register, signal_names
+from analysis import metrics
+from analysis.checks import features
+from analysis.signals import (
+    SignalInfo,
+    better,
+    computed_signals,
+    get_signal,
+    objective,
+    register,
+    signal_names,
+    trial_signal_names,
+)
 
 
 def test_the_signals_that_a_study_may_name():
     assert signal_names() == ["val_nll", "val_accuracy", "val_ece", "synthetic_outlier_auroc", "pseudo_novel_auroc"]
+    assert trial_signal_names() == ["val_nll", "val_accuracy", "val_ece", "synthetic_outlier_auroc"]
+
+
+def test_what_features_tell_is_computed_from_the_validation_ones():
+    train, validation = features(), features(seed=1, count=60)
+    values = {name: compute(train, validation) for name, compute in computed_signals().items()}
+    logits, labels = validation.logits, validation.labels
+    assert values == {"val_nll": metrics.nll(logits, labels), "val_ece": metrics.ece(logits, labels),
+                      "val_accuracy": metrics.closed_set_accuracy(logits, labels)}
+    assert list(values) == ["val_nll", "val_accuracy", "val_ece"]
 
 
 @pytest.mark.parametrize("name, good, bad", [("val_nll", 0.1, 0.5), ("val_accuracy", 0.9, 0.8), ("val_ece", 0.0, 0.1),

@@ -27,6 +27,9 @@ CASES = {
 }
 
 
+CASES["table_nine_methods"] = lambda: fake.nine(failed={"jem": 12, "csi": 3})
+
+
 @pytest.mark.parametrize("width", [80, 100])
 @pytest.mark.parametrize("name", CASES)
 def test_snapshot(name, width):

@@ -121,3 +121,24 @@ def test_a_diverging_trial_is_an_outcome(tmp_path):
     status = json.loads(run("status", "runs/tiny", "--json", cwd=tmp_path).stdout)
     assert status["rows"][0]["failed"] == 2
     assert all(failure["reason"].startswith("diverged: ") for failure in status["failures"])
+
+
+def test_a_method_that_diverges_leaves_its_row_and_the_others_their_results(tmp_path):
+    """JEM at a learning rate that no clipping holds: its reason is kept, told to the sampler and shown."""
+    import optuna
+
+    pairs = [*TINY, "methods=['classifier', 'jem']", "search.trials=1", "training.epochs=2",
+             "search.space.jem.learning_rate=1e6", "search.space.jem.gradient_clip=0", "selection.folds=0",
+             "selection.scorer_rule=max_logit", 'resources.address="local"']
+    done = run("launch", "digits", "--offline", *overrides(*pairs), cwd=tmp_path)
+    assert done.returncode == 4, done.stderr + done.stdout
+    study = tmp_path / "runs" / "tiny"
+    rows = {row["method"]: row for row in json.loads((study / "report" / "summary.json").read_text())["rows"]}
+    assert rows["classifier"]["scorer_auroc"] > 0.5 and rows["classifier"]["state"] == "completed"
+    failed = rows["jem"]
+    assert failed["state"] == "failed" and failed["reason"].startswith("diverged: ") and not failed["selected"]
+    assert failed["scorer_auroc"] is None and failed["oracle_detector_auroc"] is None and failed["signal_value"] is None
+    (trial,) = optuna.load_study(study_name="jem/0", storage=f"sqlite:///{study}/ledger.db").get_trials()
+    assert trial.state.name == "FAIL" and trial.value is None
+    assert [entry["method"] for entry in json.loads((study / "selection.json").read_text())["selections"]] == ["classifier"]
+    assert "diverged: " in (study / "report" / "index.html").read_text()

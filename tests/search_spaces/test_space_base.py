@@ -44,6 +44,8 @@ def test_default_searched_and_fixed_parts():
     ({"share": [0.1, 0.5]}, 0.5, Choice),
     ({"share": 0.25}, 0.25, Fixed),
     ({"mode": "y"}, "y", Fixed),
+    ({"mode": ["y", "x"]}, "x", Choice),
+    ({"mode": ["y", "z"]}, "y", Choice),
 ])
 def test_narrowing(override, default, kind):
     narrowed = SPACE.narrowed(override)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import digits_npz, overrides, run
 
-COMMANDS = ("plan", "launch", "status", "freeze", "reveal", "report", "export", "ui")
+COMMANDS = ("plan", "launch", "status", "freeze", "reveal", "report", "export", "methods", "ui")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -89,7 +89,7 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_plan_says_what_would_run_and_starts_nothing(tmp_path):
     done = run("plan", "digits", "--json", cwd=tmp_path)
     plan = json.loads(done.stdout)
-    assert plan["jobs"]["trials"] == 24 and plan["jobs"]["fold models"] == 6 and plan["jobs"]["reveals"] == 24
+    assert plan["jobs"]["trials"] == 24 and plan["jobs"]["fold models"] == 9 and plan["jobs"]["reveals"] == 24
     assert plan["first_configurations"]["hybrid/0"][0]["reconstruction_weight"] > 0
     assert plan["disk_bytes"] > 1e6 and list(tmp_path.iterdir()) == []
     text = run("plan", "digits", "-o", "data.anomaly_classes=[]", cwd=tmp_path).stdout

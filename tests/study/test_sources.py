@@ -203,6 +203,46 @@ def test_damaged_cifar_is_refused_before_it_is_unpickled(tmp_path):
     assert "does not hold cifar10" in failure({"source": "cifar10", "path": str(tmp_path)})
 
 
+def write_cifar(folder, monkeypatch, kind):
+    """A tiny archive in torchvision's format, whose MD5 torchvision is told to expect instead of the real one's."""
+    import hashlib
+    import pickle
+
+    from torchvision import datasets
+
+    fine = kind == "CIFAR100"
+    names = {"train": ["train"], "test": ["test"]} if fine else {
+        "train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}
+    classes = [f"class{n}" for n in range(100 if fine else 10)]
+    inner = folder / ("cifar-100-python" if fine else "cifar-10-batches-py")
+    inner.mkdir(parents=True)
+    cls, written = getattr(datasets, kind), {}
+    contents = {"meta" if fine else "batches.meta": {"fine_label_names" if fine else "label_names": classes}}
+    for part, files in names.items():
+        for number, file in enumerate(files):
+            pixels = np.full((4, 3072), number + (100 if part == "test" else 0), np.uint8)
+            contents[file] = {"data": pixels, "fine_labels" if fine else "labels": [0, 1, 2, len(classes) - 1]}
+    for name, content in contents.items():
+        (inner / name).write_bytes(pickle.dumps(content))
+        written[name] = hashlib.md5((inner / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(cls, "train_list", [[name, written[name]] for name in names["train"]])
+    monkeypatch.setattr(cls, "test_list", [[name, written[name]] for name in names["test"]])
+    meta = next(name for name in contents if "meta" in name)
+    monkeypatch.setattr(cls, "meta", {**cls.meta, "filename": meta, "md5": written[meta]})
+
+
+@pytest.mark.parametrize(("source", "kind", "classes", "train"), [("cifar10", "CIFAR10", 10, 20), ("cifar100", "CIFAR100", 100, 4)])
+def test_cifar_files_as_torchvision_stores_them(tmp_path, monkeypatch, source, kind, classes, train):
+    write_cifar(tmp_path / "root", monkeypatch, kind)
+    found = open_source({"source": source, "path": str(tmp_path / "root")})
+    assert len(found.class_names) == classes and found.class_names[-1] == f"class{classes - 1}"
+    assert found.is_test.tolist() == [False] * train + [True] * 4
+    assert found.labels[-4:].tolist() == [0, 1, 2, classes - 1]
+    last = found.read([len(found.labels) - 1])[0]
+    assert last.shape == (32, 32, 3) and (last == 100).all()
+    assert found.flips_keep_labels and found.rotations_keep_labels
+
+
 def write_fashion(folder, *, zipped: bool, count=(20, 10)):
     folder.mkdir(parents=True)
     for name, number in zip(("train", "t10k"), count, strict=True):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.errors import UserError
-from study.spec import StudySpec
+from study.spec import EPOCH_SIGNALS, NETWORKS, SOURCES, StudySpec
 from study.spec_file import find_spec, ready_specs
 
 MINIMAL = {"name": "x", "methods": ["classifier"]}
@@ -101,6 +101,9 @@ BAD = {
     "pickles in a shared ledger": ({"search": {"sampler": "cmaes"}, "resources": {"ledger": "postgresql://me@host/db"}},
                                    ["cmaes", "pickle"]),
     "finalists by another signal": ({"selection": {"finalists": 2, "signal": "val_nll"}}, ["finalists"]),
+    "post-hoc beyond the possible": ({"search": {"posthoc": {"vim": {"share": {"low": 0.1, "high": 2.0}}}}}, ["at most 1"]),
+    "a rule without its head": ({"methods": ["classifier", "deep_ensemble"], "selection": {
+        "scorer_rule": "vim"}}, ["linear head, which deep_ensemble does not have"]),
     "post-hoc of a wrong kind": ({"search": {"posthoc": {"energy": {"temperature": {"low": "a", "high": 2}}}}}, ["energy"]),
     "scorer twice": ({"selection": {"scorers": ["msp", "msp"]}}, ["scorers", "twice"]),
 }
@@ -149,6 +152,15 @@ def test_only_budget_concurrency_and_resources_may_change():
     fixed = ["data.limit=10", "training.epochs=3", "search.sampler=random", "search.space.hybrid.dropout=0.1"]
     changed = spec.changes(StudySpec.load("digits", fixed))
     assert {"data.limit", "training.epochs", "search.sampler"} < set(changed) and len(changed) == 4
+
+
+def test_the_names_that_are_kept_here_are_those_of_the_registries():
+    from analysis.signals import trial_signal_names
+    from study.sources import source_names
+    from trainables.networks import network_names
+
+    assert set(SOURCES) == set(source_names()) and list(NETWORKS) == network_names()
+    assert set(EPOCH_SIGNALS) < set(trial_signal_names())
 
 
 def test_an_unknown_spec_names_the_nearest_and_the_ready_ones():

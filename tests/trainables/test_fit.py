@@ -22,6 +22,7 @@ from trainables.fit import (
     read_features,
     read_result,
 )
+from trainables.methods import get_method
 
 SETTINGS = TrainSettings(epochs=3, batch_size=16, device="cpu")
 TINY = {"width": 0.5, "learning_rate": 0.1}
@@ -85,8 +86,9 @@ def test_finished_folder_holds_what_the_others_read(view, tmp_path, method):
                                                     "result.json"}
     assert read_result(tmp_path) == result
     features = read_features(tmp_path)
-    own = {"validation/reconstruction_error"} if method == "hybrid" else set()
-    assert set(features) == {"train/z", "train/logits", "validation/z", "validation/logits"} | own
+    own = {f"validation/{name}" for name in get_method(method).own_scorers}
+    assert set(features) == {"train/z", "train/logits", "validation/z", "validation/logits", "head/weight",
+                             "head/bias"} | own
     assert features["train/z"].shape == (96, 32) and features["validation/logits"].shape == (48, 3)
     model = load_model(tmp_path, view_shape=(8, 8, 1), num_classes=3, method=method, network="small_cnn",
                        params=params_of(method))

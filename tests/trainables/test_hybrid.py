@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,47 @@ def test_reconstruction_error_is_the_mean_square_per_image():
     with torch.no_grad():
         expected = ((model.decoder(model.encoder(images)) - images) ** 2).mean((1, 2, 3))
     assert torch.allclose(out["reconstruction_error"], expected, atol=1e-6)
+
+
+def test_the_sum_of_both_scores_is_standardised_on_validation_images():
+    torch.manual_seed(0)
+    params = get_space("hybrid").default()
+    model = METHOD.build((8, 8, 1), 3, "small_cnn", params).eval()
+    images = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    before = METHOD.embed(model, images)
+    error, logit = before["reconstruction_error"].numpy(), -before["logits"].amax(1).numpy()
+    assert np.allclose(before["reconstruction_and_max_logit"], (error + logit) / 2, atol=1e-5)
+
+    # anything but the images scored, and training images that must not count
+    METHOD.complete(model, train=[images * 100], validation=[images[:5], images[5:9]], params=params)
+    after = METHOD.embed(model, images)["reconstruction_and_max_logit"].numpy()
+    expected = np.zeros(12)
+    for score in (error, logit):
+        expected += (score - score[:9].mean()) / score[:9].std() / 2
+    assert np.allclose(after, expected, atol=1e-3)
+
+    again = METHOD.build((8, 8, 1), 3, "small_cnn", params).eval()
+    again.load_state_dict(model.state_dict())
+    assert np.array_equal(METHOD.embed(again, images)["reconstruction_and_max_logit"].numpy(), after)
+
+
+def test_one_validation_image_or_none_leaves_the_score_sane():
+    params = get_space("hybrid").default()
+    for count in (0, 1):
+        model = METHOD.build((8, 8, 1), 3, "small_cnn", params).eval()
+        METHOD.complete(model, train=[], validation=[torch.randn(count, 1, 8, 8)], params=params)
+        out = METHOD.embed(model, torch.randn(3, 1, 8, 8))["reconstruction_and_max_logit"]
+        assert torch.isfinite(out).all() and out.abs().max() < 1e3
+
+
+def test_logits_are_those_of_embed_without_the_decoder_and_linear_in_z(monkeypatch):
+    model = METHOD.build((8, 8, 1), 3, "small_cnn", get_space("hybrid").default()).eval()
+    images = torch.randn(4, 1, 8, 8)
+    out = METHOD.embed(model, images)
+    weight, bias = METHOD.head(model)
+    assert METHOD.linear_head and torch.allclose(out["z"] @ weight.T + bias, out["logits"], atol=1e-6)
+    monkeypatch.setattr(model.decoder, "forward", None)
+    assert torch.equal(METHOD.logits(model, images), out["logits"])
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (28, 28, 1), (20, 33, 3), (3, 3, 1), (96, 64, 3)])

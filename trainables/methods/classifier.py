@@ -27,10 +27,12 @@ class Classifier(Method):
     info = MethodInfo(
         name="classifier",
         title="Classifier (cross-entropy)",
+        summary="cross-entropy on the nominal classes; label smoothing, dropout, augmentation and optimiser searched",
         paper="Hendrycks & Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples",
         year=2017,
         url="https://arxiv.org/abs/1610.02136",
     )
+    linear_head = True
 
     def build(self, view_shape, num_classes, network, params) -> nn.Module:
         return ClassifierModel(view_shape, num_classes, network, params)
@@ -44,6 +46,9 @@ class Classifier(Method):
     def embed(self, model, images) -> dict[str, Tensor]:
         z, logits = model(images)
         return {"z": z, "logits": logits}
+
+    def head(self, model) -> tuple[Tensor, Tensor]:
+        return model.head.weight, model.head.bias
 
 
 METHOD = Classifier()

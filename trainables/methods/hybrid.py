@@ -3,6 +3,9 @@
 loss = w · cross-entropy + λ · squared error per pixel (mean over pixels and channels, in normalised units).
 With w = 0 the head is trained on a detached z, a linear probe, so that its logits still mean something.
 
+Scores: the reconstruction error of an image, and its mean with −max logit, each standardised by its mean and deviation
+on the nominal validation images: the error tells what the head cannot see, the logit what the decoder draws anyway.
+
 The target is the image as the encoder got it, augmented and, under mixup, mixed: z cannot describe what the encoder
 never saw, and asking for the untouched image would train denoising, another method.
 """
@@ -52,19 +55,24 @@ class HybridModel(ClassifierModel):
     def __init__(self, view_shape, num_classes, network, params) -> None:
         super().__init__(view_shape, num_classes, network, params)
         self.decoder = Decoder(self.encoder.z_dim, view_shape, width=params["width"])
+        # of reconstruction error and −max logit, over nominal validation images
+        self.register_buffer("score_mean", torch.zeros(2))
+        self.register_buffer("score_deviation", torch.ones(2))
 
 
 class Hybrid(Classifier):
     info = MethodInfo(
         name="hybrid",
         title="Hybrid (classifier and autoencoder)",
+        summary="cross-entropy + λ · squared reconstruction error from `z`; cross-entropy weight 0 is pure "
+        "reconstruction with a linear probe",
         paper="Dietterich, Garrepalli & Guyer, A Representation Analysis of Image Anomaly Detection; the oracles: "
         "Garrepalli, Fern & Dietterich, Oracle Analysis of Representations for Deep Open Set Detection",
         year=2022,
         url="https://arxiv.org/abs/2209.11350",
         relative_cost=1.25,
     )
-    own_scorers = ("reconstruction_error",)
+    own_scorers = ("reconstruction_error", "reconstruction_and_max_logit")
 
     def build(self, view_shape, num_classes, network, params) -> nn.Module:
         return HybridModel(view_shape, num_classes, network, params)
@@ -79,10 +87,33 @@ class Hybrid(Classifier):
         return total, {"cross_entropy": cross_entropy.detach(), "reconstruction_error": error.detach()}
 
     @torch.no_grad()
+    def logits(self, model, images) -> Tensor:
+        return model(images)[1]
+
+    @torch.no_grad()
     def embed(self, model, images) -> dict[str, Tensor]:
         z, logits = model(images)
+        scores = self._scores(model, images, z, logits)
+        standard = (scores - model.score_mean) / model.score_deviation
+        return {
+            "z": z,
+            "logits": logits,
+            "reconstruction_error": scores[:, 0],
+            "reconstruction_and_max_logit": standard.mean(1),
+        }
+
+    @torch.no_grad()
+    def complete(self, model, *, train, validation, params) -> None:
+        scores = torch.cat([self._scores(model, images, *model(images)) for images in validation]).double()
+        if len(scores):
+            deviation, mean = torch.std_mean(scores, 0, correction=0)
+            model.score_mean.copy_(mean)
+            model.score_deviation.copy_(deviation.masked_fill(deviation < 1e-6, 1.0))  # a constant says nothing
+
+    def _scores(self, model: nn.Module, images: Tensor, z: Tensor, logits: Tensor) -> Tensor:
+        """Reconstruction error and −max logit, N×2."""
         error = (model.decoder(z).float() - images.float()).square().flatten(1).mean(1)
-        return {"z": z, "logits": logits, "reconstruction_error": error}
+        return torch.stack([error, -logits.float().amax(1)], 1)
 
 
 METHOD = Hybrid()

@@ -1,0 +1,56 @@
+"""What a spec says about scorers, checked against their registry and the methods'. Raises ValueError, one line."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from study.errors import nearest
+
+
+def check_posthoc(ranges: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """``[search.posthoc]``: known scorers and parameters, and ranges within what the parameter can be."""
+    from analysis.scorers import get_scorer
+
+    for scorer, table in ranges.items():
+        info = get_scorer(scorer).info
+        for parameter, bounds in table.items():
+            where = f"{scorer}.{parameter}"
+            if parameter not in info.parameters:
+                raise ValueError(
+                    f"{where}: unknown parameter{nearest(parameter, info.parameters)}; known: {sorted(info.parameters)}"
+                )
+            numbers = isinstance(bounds, dict) and all(isinstance(v, int | float) for v in bounds.values())
+            if not numbers or not {"low", "high"} <= set(bounds) <= {"low", "high", "log"}:
+                raise ValueError(f"{where}: give {{ low = …, high = …, log = true|false }}")
+            if not 0 < bounds["low"] <= bounds["high"] < math.inf:
+                raise ValueError(f"{where}: 0 < low <= high must hold")
+            if bounds["high"] > (most := info.at_most.get(parameter, math.inf)):
+                raise ValueError(f"{where}: high must be at most {most:g}")
+
+
+def check_scorers(methods: list[str], chosen: list[str], rule: str) -> None:
+    """``[selection]``: every scorer is known, and the one that is the rule can be computed for every method."""
+    from analysis.fusion import RULES
+    from analysis.scorers import needs_head, scorer_names
+
+    known = scorer_names()
+    if hidden := set(RULES) & set(known):
+        raise ValueError(f"a scorer may not be called {min(hidden)!r}, which is a scorer_rule")
+    plain = rule in RULES or (rule in known and not needs_head(rule))
+    if set(chosen) <= set(known) and plain:
+        return
+    from trainables.methods import get_method  # torch, only where the answer depends on the methods
+
+    built = {method: get_method(method) for method in methods}
+    known = [*known, *dict.fromkeys(name for method in built.values() for name in method.own_scorers)]
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"selection.scorers: unknown scorer {name!r}{nearest(name, known)}")
+    if rule not in (*RULES, *known):
+        raise ValueError(f"selection.scorer_rule: unknown {rule!r}{nearest(rule, [*RULES, *known])}")
+    for name, method in built.items():
+        if rule not in (*RULES, *scorer_names(), *method.own_scorers):
+            raise ValueError(f"selection.scorer_rule: {name} has no scorer {rule!r}")
+        if rule in scorer_names() and needs_head(rule) and not method.linear_head:
+            raise ValueError(f"selection.scorer_rule: {rule!r} reads a linear head, which {name} does not have")
