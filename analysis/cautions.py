@@ -161,7 +161,17 @@ def _duplicates(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator
         yield Caution("note", text)
 
 
+def _no_representation(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    reasons: dict[str, list[tuple[str, Any]]] = {}
+    for row in rows.selected_rows(summary):
+        if row.get("representation_reason"):
+            reasons.setdefault(row["representation_reason"], []).append((row["method"], row.get("split", 0)))
+    for reason, places in reasons.items():
+        yield Caution("note", f"{where(places)}: no oracle representation, its training failed ({reason}).")
+
+
 CHECKS = (
-    _contaminated, _revealed_before, _unselected, _few_trials, _worse_than_chance, _lost_representation, _blind_signal,
+    _contaminated, _revealed_before, _unselected, _few_trials, _worse_than_chance, _lost_representation,
+    _no_representation, _blind_signal,
     _at_the_edge, _lost_trials, _duplicates,
 )

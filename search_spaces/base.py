@@ -136,12 +136,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Fixed:
-    """One value. A spec may set another, or open it as a range or a list."""
+    """One value. A spec may set another, or open it as a range or a list; of words only those in ``options``, where
+    there are any."""
 
     value: Any
     legal: tuple[float, float] = ANY_NUMBER
     why: str = ""
     role: str = "fixed"
+    options: tuple = ()
 
     @property
     def default(self) -> Any:
@@ -162,6 +164,8 @@ class Fixed:
         for option in options:
             if type(option) is not type(self.value):
                 raise ValueError(f"{option!r} is not of the kind of {self.value!r}")
+            if self.options and option not in self.options:
+                raise ValueError(f"{option!r} is not one of {list(self.options)}")
         if isinstance(override, list):
             return Choice(tuple(options), default=_closest(self.value, tuple(options)), why=self.why)
         return replace(self, value=override)

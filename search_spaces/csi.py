@@ -18,12 +18,13 @@ def contrastive_parameters() -> dict[str, Parameter]:
         **optimiser_parameters(),
         "temperature": Float(low=0.05, high=1.0, log=True, default=0.5, legal=POSITIVE, role="scientific",
                              why="of the contrastive softmax: the lower, the more near negatives count; paper 0.5"),
-        "shift": Fixed("auto", why="auto, rotation, permutation or noise; auto turns square images whose source says "
-                                   "that this keeps labels, and swaps the quarters of others"),
+        "shift": Fixed("auto", options=("auto", "rotation", "permutation", "noise"),
+                       why="auto turns square images whose source says that this keeps labels, and swaps the quarters "
+                           "of others"),
         "crop_scale": Float(low=0.08, high=0.9, default=0.8, legal=(0.01, 1.0), role="scientific",
                             why="smallest area of a resized crop; the paper's 0.08 needs its hundreds of epochs: in "
                                 "10 to 15, 0.8 gave the best nominal accuracy (benchmarks/README.md)"),
-        "jitter_strength": Float(low=0.0, high=1.0, default=1.0, legal=(0.0, 2.0), role="scientific",
+        "jitter_strength": Float(low=0.0, high=1.5, default=1.0, legal=(0.0, 2.0), role="scientific",
                                  why="of the colour jitter (0.4, 0.4, 0.4, 0.1): the features ignore what it changes"),
         "grey": Fixed(0.2, legal=FRACTION, why="probability of losing all colour, from the paper"),
         "projection_dim": Fixed(128, legal=COUNT, why="width of the contrastive space, from the paper"),

@@ -130,6 +130,7 @@ class _Reveal:
                 **plain, "view": self.view, "vault_folder": self._vault_folder(), "settings": self.settings,
                 "model_folder": model_folder.resolve(), "scores_path": target.with_suffix(".safetensors"),
                 "representation": representation.folder(self.folder) if "auroc" in found else None,
+                "representation_reason": found.get("reason"),
             },
             result_path=target,
         )
@@ -185,7 +186,8 @@ def retrain(*, folder: Path, view, method: str, params: dict, seed: int, setting
 
 def reveal_trial(
     *, folder: Path, model_folder: Path, view, vault_folder: Path, method: str, params: dict, settings,
-    rule: dict[str, Any], scorers: list[str], latent_parts: int, representation: Path | None, scores_path: Path,
+    rule: dict[str, Any], scorers: list[str], latent_parts: int, representation: Path | None,
+    representation_reason: str | None, scores_path: Path,
 ) -> dict[str, Any]:
     """Job: every number of one trial's summary row. Leaves per-image scores and the vault's features beside it."""
     from analysis.fusion import FrozenRule
@@ -229,6 +231,7 @@ def reveal_trial(
     row["files"] = {scores_path.name: write_arrays(scores_path, arrays)}
     row["member_oracle_aurocs"] = _member_oracles(z, z_is_anomaly, test.z, is_anomaly, latent_parts, settings)
     trained = read_result(model_folder)
+    row["representation_reason"] = representation_reason
     return {**row, "signals": trained["signals"], "train_seconds": trained["train_seconds"]}
 
 

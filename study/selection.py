@@ -7,6 +7,7 @@ that depends on when or where. The vault is not needed here, and this module can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -204,13 +205,18 @@ class _Plan:
 
     def _synthetic_objective(self) -> Callable[[str, dict], float]:
         """``synthetic_outlier_auroc`` of a scorer with given parameters, on the best trial's cached features."""
+        from trainables.methods import get_method
+        from trainables.synthetic import DEFAULT_TRANSFORMS
+
         trial = self.finalists[0]
+        # what a method was trained to tell apart says nothing of how it takes what it has not seen
+        transforms = [name for name in DEFAULT_TRANSFORMS if name not in get_method(self.method).trains_on]
         job = Job(
             kind="synthetic", run=embed_synthetic, label=f"synthetic outliers of {trial.key}",
-            inputs={"trial": trial.key, "params": trial.params, "view": self.view.digest,
+            inputs={"trial": trial.key, "params": trial.params, "view": self.view.digest, "transforms": transforms,
                     "weights": read_json(self._trial_folder(trial) / "result.json")["weights_sha256"]},
             arguments={"trial_folder": self._trial_folder(trial), "view": self.reference, "method": self.method,
-                       "params": trial.params, "settings": self.settings},
+                       "params": trial.params, "settings": self.settings, "transforms": transforms},
         )
         (result,) = run_jobs([job], self.folder, self.cluster)
         if "reason" in result:
@@ -235,24 +241,26 @@ def scorers_in_use(spec: StudySpec, own: tuple[str, ...], *, linear_head: bool =
     return names if rule in RULES or rule in names or rule not in known else [*names, rule]
 
 
-def embed_synthetic(*, folder: Path, trial_folder: Path, view, method: str, params, settings) -> dict[str, Any]:
+def embed_synthetic(
+    *, folder: Path, trial_folder: Path, view, method: str, params, settings, transforms: list[str]
+) -> dict[str, Any]:
     """Job: embeds the synthetic outliers of a trial into ``synthetic.safetensors`` (``<transform>/<feature>``)."""
     import torch
 
     from trainables.files import write_arrays
     from trainables.fit import embed_images, load_model, pick_device
-    from trainables.synthetic import DEFAULT_TRANSFORMS, TRANSFORMS
+    from trainables.synthetic import TRANSFORMS
 
     model = load_model(trial_folder, view_shape=view.image_shape, num_classes=len(view.classes), method=method,
                        network=settings.network, params=params)
     arrays = {}
-    for name in DEFAULT_TRANSFORMS:
+    for name in transforms:
         generator = torch.Generator().manual_seed(derive_seed("posthoc", view.digest, name))
         images = TRANSFORMS[name](torch.from_numpy(np.array(view.validation_images)), generator).numpy()
         embedded = embed_images(model, method, images, view, device=pick_device(settings))
         arrays.update({f"{name}/{key}": value for key, value in embedded.items()})
     written = write_arrays(folder / "synthetic.safetensors", arrays)
-    return {"transforms": list(DEFAULT_TRANSFORMS), "files": {"synthetic.safetensors": written}}
+    return {"transforms": transforms, "files": {"synthetic.safetensors": written}}
 
 
 def synthetic_objective(path: Path, trial_folder: Path, view, own: tuple[str, ...]) -> Callable[[str, dict], float]:
@@ -270,6 +278,8 @@ def synthetic_objective(path: Path, trial_folder: Path, view, own: tuple[str, ..
 
     def objective(name: str, parameters: dict) -> float:
         scorer = get_scorer(name, own=own).fit(train, parameters)
+        if not outliers:
+            return math.nan
         untouched = scorer.score(nominal)
         is_outlier = np.r_[np.zeros(len(untouched), bool), np.ones(len(untouched), bool)]
         return float(np.mean([auroc(np.r_[untouched, scorer.score(o)], is_outlier) for o in outliers]))

@@ -38,7 +38,7 @@ def check_scorers(methods: list[str], chosen: list[str], rule: str) -> None:
     if hidden := set(RULES) & set(known):
         raise ValueError(f"a scorer may not be called {min(hidden)!r}, which is a scorer_rule")
     plain = rule in RULES or (rule in known and not needs_head(rule))
-    if set(chosen) <= set(known) and plain:
+    if set(chosen) <= set(known) and plain and (not chosen or not all(map(needs_head, chosen))):
         return
     from trainables.methods import get_method  # torch, only where the answer depends on the methods
 
@@ -54,3 +54,6 @@ def check_scorers(methods: list[str], chosen: list[str], rule: str) -> None:
             raise ValueError(f"selection.scorer_rule: {name} has no scorer {rule!r}")
         if rule in scorer_names() and needs_head(rule) and not method.linear_head:
             raise ValueError(f"selection.scorer_rule: {rule!r} reads a linear head, which {name} does not have")
+        usable = {*scorer_names(), *method.own_scorers}
+        if chosen and not any(s in usable and (method.linear_head or not needs_head(s, method.own_scorers)) for s in chosen):
+            raise ValueError(f"selection.scorers: {name} can use none of {', '.join(chosen)}; add one that it can")

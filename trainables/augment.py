@@ -14,12 +14,22 @@ from torch.nn import functional as F
 
 from trainables.randaugment import randaugment
 
+#: Below this a channel does not vary: ``study.prepare`` writes 1/255 for a constant one.
+CONSTANT = 1.5 / 255
+
+
+def deviations(std) -> Tensor:
+    """Standard deviations (C) to divide by, float32: 1 for a channel that is constant, whose least change in training
+    or in a score would otherwise weigh more than all there is to see in the others."""
+    std = torch.as_tensor(std, dtype=torch.float32)
+    return torch.where(std < CONSTANT, 1.0, std)
+
 
 class Normaliser:
     """uint8 N×H×W×C → float N×C×H×W in channels_last layout, (x/255 − mean)/std per channel."""
 
     def __init__(self, mean, std, device: torch.device | str = "cpu") -> None:
-        std = torch.as_tensor(std, dtype=torch.float32).clamp_min(1e-3)  # a constant channel must not become NaN
+        std = deviations(std)
         self.scale = (1 / (255 * std)).to(device)
         self.shift = (-torch.as_tensor(mean, dtype=torch.float32) / std).to(device)
 
@@ -55,7 +65,7 @@ class Augmenter:
             images = torch.where(flipped[:, None, None, None], images.flip(2), images)
         if self.params.get("randaugment", 0.0):
             images = randaugment(images, self.params["randaugment"], generator,
-                                 operations=int(self.params.get("randaugment_ops", 1)))
+                                 operations=round(self.params.get("randaugment_ops", 1)))
         images = self.normalise(images)
         if self.params.get("colour_jitter", 0.0):
             images = jitter(images, self.params["colour_jitter"], generator)

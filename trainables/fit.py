@@ -181,6 +181,7 @@ class Training:
         self.augment = Augmenter(to_device(view.train_images, device), normalise, self.params,
                                  flips_keep_labels=view.flips_keep_labels)
         self.labels = to_device(view.train_labels, device)
+        self.lanes: list[torch.cuda.Stream | None] | None = None
         self.evaluation = Evaluation(self.method, view, normalise, device)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
@@ -188,6 +189,7 @@ class Training:
         total_epochs, members = self.settings.epochs, self.method.members(self.model)
         steps = max(1, round(len(self.labels) / self.settings.batch_size))
         streams = [_Stream(self, epoch, number, steps) for number in range(len(members))]
+        lanes = self._lanes(len(members))
         self.model.train()
         total = torch.zeros((), device=self.device)
         for step in range(steps):
@@ -197,9 +199,9 @@ class Training:
                 group["lr"] = rate
             self.optimiser.zero_grad(set_to_none=True)
             losses = []
-            with _lanes(self.device, len(members)) as lanes:
+            with self._joined(lanes):
                 for lane, stream, member in zip(lanes, streams, members):
-                    with lane:
+                    with torch.cuda.stream(lane):
                         loss = stream.loss(member, step)
                         loss.backward()  # at once: no two members' activations are held on a CPU
                         losses.append(loss.detach())
@@ -212,6 +214,27 @@ class Training:
             if step % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 or step == steps - 1:
                 _check_finite(total, f"training loss is {{}} in epoch {epoch}")
         return (total / len(self.labels)).item(), rate
+
+    def _lanes(self, count: int) -> list[torch.cuda.Stream | None]:
+        """On CUDA a stream for each of several members, so that small networks share the card; elsewhere none.
+
+        Made once: the allocator keeps the free memory of every stream apart.
+        """
+        if self.lanes is None:
+            several = self.device.type == "cuda" and count > 1
+            self.lanes = [torch.cuda.Stream(self.device) if several else None for _ in range(count)]
+        return self.lanes
+
+    @contextlib.contextmanager
+    def _joined(self, lanes: list[torch.cuda.Stream | None]) -> Iterator[None]:
+        """What the lanes do comes after all that was asked before, and before all that is asked next."""
+        lanes = [lane for lane in lanes if lane is not None]
+        current = torch.cuda.current_stream(self.device) if lanes else None
+        for lane in lanes:
+            lane.wait_stream(current)
+        yield
+        for lane in lanes:
+            current.wait_stream(lane)
 
     def _kept_weights(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in self.model.state_dict().items()
@@ -274,21 +297,6 @@ class _Stream:
         with _autocast(training.device):
             loss, _ = training.method.loss(member, images, targets, training.params, self.generator)
         return loss
-
-
-@contextlib.contextmanager
-def _lanes(device: torch.device, count: int) -> Iterator[list]:
-    """A context for each member's work: on CUDA a stream of its own, so that small networks share the card, joined at
-    the end; elsewhere none, one after another."""
-    if device.type != "cuda" or count == 1:
-        yield [contextlib.nullcontext()] * count
-        return
-    current, lanes = torch.cuda.current_stream(device), [torch.cuda.Stream(device) for _ in range(count)]
-    for lane in lanes:
-        lane.wait_stream(current)
-    yield [torch.cuda.stream(lane) for lane in lanes]
-    for lane in lanes:
-        current.wait_stream(lane)
 
 
 def _check_finite(total: Tensor, message: str) -> None:

@@ -44,3 +44,13 @@ def test_a_method_that_failed_everywhere_is_named_once():
     texts = [c.text for c in cautions.find(fake.nine(failed={"jem": 12}))]
     assert "No trial was selected for jem (splits 0, 1, 2)." in texts
     assert any("36 of 324 trials failed (jem 36)" in text for text in texts)
+
+
+def test_a_representation_that_could_not_be_trained_is_explained():
+    made = fake.nine(methods=("classifier", "hybrid"), trials=2)
+    assert not [c for c in cautions.find(made) if "no oracle representation" in c.text]
+    for row in made["rows"]:
+        if row["selected"] and row["method"] == "hybrid" and row["split"] == 1:
+            row.update(representation_reason="diverged: validation loss is nan", oracle_representation_auroc=None)
+    found = [c.text for c in cautions.find(made) if "no oracle representation" in c.text]
+    assert found == ["hybrid (split 1): no oracle representation, its training failed (diverged: validation loss is nan)."]

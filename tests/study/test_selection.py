@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +80,24 @@ def test_the_scorers_in_use():
     assert scorers_in_use(spec_of(scorers=["max_logit", "msp"]), ()) == ["max_logit", "msp"]
     named = spec_of(scorers=["msp"], scorer_rule="knn", folds=0)
     assert scorers_in_use(named, ()) == ["msp", "knn"]
+
+
+def test_a_scorer_that_reads_a_head_is_left_out_where_there_is_none():
+    assert scorers_in_use(spec_of(scorers=["msp", "vim"]), (), linear_head=False) == ["msp"]
+    assert scorers_in_use(spec_of(scorers=["msp", "vim"]), (), linear_head=True) == ["msp", "vim"]
+
+
+def test_each_members_latents_have_an_oracle_of_their_own():
+    """Two members, of which the first tells all and the second nothing."""
+    from types import SimpleNamespace
+
+    from study.reveal import _member_oracles
+
+    is_anomaly = np.arange(60) % 2 == 1
+    z = np.concatenate([is_anomaly[:, None] + np.zeros((60, 3)), np.zeros((60, 3))], axis=1)
+    found = _member_oracles(z, is_anomaly, z, is_anomaly, 2, SimpleNamespace(threads=1))
+    assert found == [1.0, 0.5]
+    assert _member_oracles(z, is_anomaly, z, is_anomaly, 1, None) is None
 
 
 def test_the_digest_covers_every_choice_and_neither_name_nor_time(tmp_path):

@@ -104,6 +104,8 @@ BAD = {
     "post-hoc beyond the possible": ({"search": {"posthoc": {"vim": {"share": {"low": 0.1, "high": 2.0}}}}}, ["at most 1"]),
     "a rule without its head": ({"methods": ["classifier", "deep_ensemble"], "selection": {
         "scorer_rule": "vim"}}, ["linear head, which deep_ensemble does not have"]),
+    "scorers of which a method can use none": ({"methods": ["classifier", "deep_ensemble"], "selection": {
+        "scorers": ["vim", "react"]}}, ["deep_ensemble can use none of vim, react"]),
     "post-hoc of a wrong kind": ({"search": {"posthoc": {"energy": {"temperature": {"low": "a", "high": 2}}}}}, ["energy"]),
     "scorer twice": ({"selection": {"scorers": ["msp", "msp"]}}, ["scorers", "twice"]),
 }

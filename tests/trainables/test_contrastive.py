@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,6 +98,17 @@ def test_the_four_rotations():
     x = pictures(2, (3, 6, 6))
     for quarter, got in enumerate(Shifts((6, 6, 3), "rotation")(x)):
         assert np.array_equal(got.numpy(), np.rot90(x.numpy(), quarter, (2, 3)))
+
+
+def test_noise_stays_among_the_colours_there_are():
+    """In training and in scoring alike, or the second would see what the first never did."""
+    shifts = Shifts((6, 6, 3), "noise")
+    shifts.describe(SimpleNamespace(mean=(0.5, 0.2, 0.9), std=(0.25, 0.2, 0.1), rotations_keep_labels=False))
+    x = torch.rand(20, 3, 6, 6).sub(torch.tensor([0.5, 0.2, 0.9])[:, None, None]) / torch.tensor([0.25, 0.2, 0.1])[:, None, None]
+    for generator in (None, torch.Generator().manual_seed(0)):
+        for copy in shifts(x, generator):
+            pixels = copy * torch.tensor([0.25, 0.2, 0.1])[:, None, None] + torch.tensor([0.5, 0.2, 0.9])[:, None, None]
+            assert pixels.min() > -1e-5 and pixels.max() < 1 + 1e-5
 
 
 def test_noise_is_fresh_in_training_and_fixed_otherwise():

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from search_spaces import get_space
 from trainables.methods import get_method
+from trainables.methods._simclr_augment import fixed_crops
 
 BOTH = ("csi", "csi_unlabelled")
 CLASSES = 3
@@ -152,7 +153,7 @@ def test_prepare_tells_the_augmentation_what_the_view_says():
     get_method("csi_unlabelled").prepare(model, said)
     kept = model.state_dict()
     assert kept["augment.mean"].tolist() == pytest.approx([0.1, 0.2, 0.3])
-    assert kept["augment.std"].tolist() == pytest.approx([1e-3, 0.2, 0.4]) and kept["augment.flips"]
+    assert kept["augment.std"].tolist() == pytest.approx([1.0, 0.2, 0.4]) and kept["augment.flips"]
 
 
 @pytest.mark.parametrize(("shape", "shift", "said"), [((8, 8, 1), "rotate", "'rotate' is not one of auto, rotation"),
@@ -278,6 +279,50 @@ def test_scores_over_crops_are_alike_in_any_company_and_leave_z_and_logits_alone
         assert torch.allclose(out[key][1:2], alone[key], atol=1e-5), key
     assert torch.allclose(out["z"], whole["z"], atol=1e-6) and torch.allclose(out["logits"], whole["logits"], atol=1e-6)
     assert not torch.allclose(out["csi_contrastive"], whole["csi_contrastive"], atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", BOTH)
+def test_scores_over_crops_by_loop(name):
+    """p and the shift's logit of S(x) are means over crops of S(x), not of x."""
+    model, _ = completed(name, score_crops=3)
+    images = pictures(2)
+    p, own = model.projected(images, model.latents(images))
+    for shift, copy in enumerate(model.shifts(images)):
+        latents = [model.encoder(crop) for crop in fixed_crops(copy, 3)]
+        assert torch.allclose(p[shift], sum(model.projection(z) for z in latents) / 3, atol=1e-5)
+        if model.shift_head is not None:
+            assert torch.allclose(own[shift], sum(model.shift_head(z)[:, shift] for z in latents) / 3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_views_are_shifts_of_the_image_or_of_its_mirror_image(name):
+    """A mirror image of a shift would be another shift's, whose class it must not be given."""
+    model, _ = build(name, (8, 8, 3), crop_scale=1.0, jitter_strength=0.0, grey=0.0)
+    get_method(name).prepare(model, view(rotations=True, flips=True, channels=3))
+    model.augment.draw_crops = lambda images, generator: (torch.ones(len(images), 2), torch.zeros(len(images), 2))
+    images = (torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1)) - 0.5) / 0.25
+    views = model.views(images, torch.Generator().manual_seed(3)).unflatten(0, (2, 4, 5))
+    mirrored = set()
+    for shift, number, i in ((s, n, i) for s in range(4) for n in range(2) for i in range(5)):
+        plain, mirror = (torch.rot90(x, shift, (1, 2)) for x in (images[i], images[i].flip(2)))
+        is_plain, is_mirror = (torch.allclose(views[number, shift, i], x, atol=1e-4) for x in (plain, mirror))
+        assert is_plain or is_mirror, (shift, number, i)
+        mirrored.add((number, i, is_mirror))
+    assert len(mirrored) == 10, "all shifts of one view are of the same image"
+    assert {m for *_, m in mirrored} == {True, False}
+
+
+def test_views_are_augmented_and_their_noise_is_fresh():
+    model, _ = build("csi", shift="noise")
+    images = pictures(3)
+    first, again = (model.views(images, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    assert not torch.allclose(first, again, atol=0.05)
+    quiet, _ = build("csi", shift="noise", crop_scale=1.0, jitter_strength=0.0, grey=0.0)
+    quiet.augment.forward = lambda images, generator: images
+    one, two = (quiet.views(images, torch.Generator().manual_seed(seed)).unflatten(0, (2, 4, 3)) for seed in (1, 2))
+    assert torch.equal(one[:, 0], two[:, 0]) and not torch.allclose(one[:, 3], two[:, 3], atol=0.05)
+    assert not torch.allclose(one[0, 3], one[1, 3], atol=0.05), "each view has its own noise"
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------

@@ -158,8 +158,8 @@ def test_moved_scores_are_those_of_the_moved_image(shape, std):
         z = model.encoder(moved(model, image, 0.02, std)[None])
         f = [value / model.g(z).item() / 7.0 for value in model.h(z)[0].tolist()]
         assert out["godin_h_perturbed"][i].item() == pytest.approx(-model.h(z).max().item(), abs=1e-4)
-        total = sum(math.exp(value) for value in f)
-        assert out["odin"][i].item() == pytest.approx(1 - max(math.exp(value) / total for value in f), abs=1e-4)
+        others = sum(math.exp(value - max(f)) for value in f) - 1  # of the softmax at T = 7, over the largest
+        assert out["odin"][i].item() == pytest.approx(7 * math.log(others / 2), abs=5e-3)
 
 
 def test_a_small_move_raises_the_largest_similarity():
@@ -198,14 +198,44 @@ def test_epsilon_is_the_one_of_the_grid_with_the_largest_mean_score(best, monkey
         assert 0 < model.epsilon.item() < 0.08
 
 
-def test_odin_neither_saturates_nor_ties():
-    logits = torch.tensor([[40.0, 0.0, 0.0], [60.0, 0.0, 1.0], [3.0, 2.0, 1.0], [3.0, 2.0, 1.00001], [3.0, 2, 1.0001]])
-    for temperature in (1.0, 1000.0):
-        score = odin_score(logits, temperature)
-        p = (logits.double() / temperature).softmax(1)
-        assert torch.allclose(score, 1 - p.max(1).values, atol=1e-12)
-        assert len(set(score.tolist())) == len(logits)
-    assert 0 < odin_score(logits, 1.0)[1] < odin_score(logits, 1.0)[0] < 1e-16
+@pytest.mark.parametrize("temperature", [1.0, 1000.0])
+def test_odin_orders_images_as_the_softmax_does_and_keeps_them_apart(temperature):
+    """Even in float32, in which scores are kept and in which 1 − max softmax of these images ties."""
+    logits = torch.tensor([[40.0, 0.0, 0.0], [60.0, 0.0, 1.0], [3.0, 2.0, 1.0], [3.0, 2.0, 1.00001], [3.0, 2, 1.0001],
+                           [0.0, 0.0, 0.0], [1e5, 0.0, -3.0]])
+    score = odin_score(logits, temperature)
+    others = [sum(math.exp((float(v) - max(row.tolist())) / temperature) for v in row) - 1 for row in logits.double()]
+    p_other = [s / (1 + s) for s in others]  # 1 − max softmax
+    for s, own in zip(others, score.tolist()):
+        assert own == pytest.approx(temperature * math.log(s / 2) if s > 0 else own, rel=1e-6, abs=1e-9)
+    kept = score.float().tolist()
+    assert len(set(kept)) == len(logits)
+    apart = [(i, j) for i in range(7) for j in range(7) if p_other[i] > p_other[j] * (1 + 1e-9)]
+    assert all(kept[i] > kept[j] for i, j in apart) and len(apart) > 15
+
+
+def test_more_images_than_one_part_are_all_scored():
+    model, _ = build(trained=True)
+    images = torch.randn(130, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    out, alone = METHOD.embed(model, images), METHOD.embed(model, images[128:])
+    assert all(len(values) == 130 and torch.allclose(values[128:], alone[name], atol=1e-5)
+               for name, values in out.items())
+
+
+def test_an_image_alone_can_be_trained_on():
+    model, params = build()
+    loss, _ = METHOD.loss(model.train(), torch.randn(1, 1, 8, 8), torch.zeros(1, dtype=torch.long), params,
+                          torch.Generator().manual_seed(0))
+    assert torch.isfinite(loss)
+
+
+def test_dropout_and_label_smoothing_reach_the_loss():
+    images, targets = batch()
+    losses = set()
+    for changed in ({}, {"dropout": 0.5}, {"label_smoothing": 0.2}):
+        model, params = build(**changed)
+        losses.add(round(METHOD.loss(model.eval(), images, targets, params, torch.Generator().manual_seed(0))[0].item(), 6))
+    assert len(losses) == 3
 
 
 def test_scoring_leaves_no_gradient_and_works_in_inference_mode():

@@ -103,3 +103,25 @@ def test_decoder_can_overfit_one_image():
         error.backward()
         optimiser.step()
     assert error.item() < 0.1
+
+
+def test_a_probes_labels_reach_the_encoder_not_even_through_clipping():
+    """Pure reconstruction under a clip that binds: whatever the labels, the encoder becomes the same."""
+    from types import SimpleNamespace
+
+    from trainables.data import View
+    from trainables.fit import Training, TrainSettings
+
+    pixels = torch.randint(0, 256, (48, 8, 8, 1), generator=torch.Generator().manual_seed(0)).to(torch.uint8).numpy()
+    plain = {"image_shape": (8, 8, 1), "mean": (0.5,), "std": (0.3,), "flips_keep_labels": False,
+             "rotations_keep_labels": False, "digest": "d", "split": 0, "classes": tuple("abc")}
+    encoders = SimpleNamespace(probed=[], supervised=[])
+    for labels in (np.arange(48) % 3, np.arange(48) // 16):
+        view = View(**plain, train_images=pixels, train_labels=labels, validation_images=pixels, validation_labels=labels)
+        for weight, kept in ((0.0, encoders.probed), (1.0, encoders.supervised)):
+            params = get_space("hybrid").default() | {"cross_entropy_weight": weight, "gradient_clip": 0.1, "width": 0.5}
+            training = Training(method="hybrid", view=view, params=params, seed=0,
+                                settings=TrainSettings(epochs=1, batch_size=16, device="cpu"))
+            training.step()
+            kept.append(torch.cat([p.detach().flatten() for p in training.model.encoder.parameters()]))
+    assert torch.equal(*encoders.probed) and not torch.equal(*encoders.supervised)

@@ -52,11 +52,26 @@ def test_places_and_colours_are_not_rounded_under_autocast():
     assert torch.equal(rounded, augment(images, seeded(1)))
 
 
-def test_the_whole_image_is_left_alone_and_a_negative_width_mirrors():
+def test_the_whole_image_is_left_alone():
     images = torch.rand(3, 2, 5, 8, generator=seeded())
-    whole, centre = torch.ones(3, 2), torch.zeros(3, 2)
-    assert torch.allclose(resized_crop(images, whole, centre), images, atol=1e-5)
-    assert torch.allclose(resized_crop(images, whole * torch.tensor([-1, 1]), centre), images.flip(3), atol=1e-5)
+    assert torch.allclose(resized_crop(images, torch.ones(3, 2), torch.zeros(3, 2)), images, atol=1e-5)
+
+
+def test_the_parts_are_applied_one_after_another(monkeypatch):
+    """Crop, then colours about the crop's own mean, then the cut to 0..1: the whole against its parts."""
+    augment = augmenter(crop_scale=0.3)
+    images = normalised(augment, torch.rand(5, 3, 8, 8, generator=seeded()))
+    seen = {}
+    for name in ("draw_crops", "draw_colours"):
+        drawn = getattr(augment, name)
+        monkeypatch.setattr(augment, name, lambda *a, n=name, d=drawn: seen.setdefault(n, (a, d(*a)))[1])
+    out = augment(images, seeded(1))
+    crops = pixels_of(augment, resized_crop(images, *seen["draw_crops"][1]))
+    (means, _), (matrix, offset) = seen["draw_colours"]
+    assert torch.allclose(means, crops.mean((2, 3)), atol=1e-5)
+    coloured = (torch.einsum("nij,njhw->nihw", matrix, crops) + offset[..., None]).clamp(0, 1)
+    assert torch.allclose(pixels_of(augment, out), coloured, atol=1e-5)
+    assert not torch.allclose(coloured, crops, atol=0.05)
 
 
 def test_a_crop_shows_its_own_part():
@@ -80,8 +95,18 @@ def test_crops_lie_in_the_image_and_keep_to_area_and_aspect(height, width):
 
 @pytest.mark.parametrize("flips", [True, False])
 def test_mirror_images_only_where_they_keep_the_label(flips):
-    sides, _ = augmenter(flips=flips).draw_crops(torch.zeros(1000, 3, 8, 8), seeded())
-    assert (sides[:, 0] < 0).float().mean().item() == pytest.approx(0.5 if flips else 0.0, abs=0.05)
+    images = torch.rand(1000, 3, 8, 8, generator=seeded())
+    out = augmenter(flips=flips).mirrored(images, seeded(1))
+    turned = (out == images.flip(3)).flatten(1).all(1)
+    assert (turned | (out == images).flatten(1).all(1)).all()
+    assert turned.float().mean().item() == pytest.approx(0.5 if flips else 0.0, abs=0.05)
+
+
+def test_a_constant_channel_stays_quiet():
+    """Its deviation is next to nothing, by which a change of its colour must not be divided."""
+    augment = SimCLRAugment(3, get_space("csi").default())
+    augment.describe(SimpleNamespace(mean=[0.4, 0.5, 0.3], std=[0.2, 0.25, 1 / 255], flips_keep_labels=False))
+    assert augment(torch.zeros(64, 3, 8, 8), seeded()).abs().max() < 5
 
 
 def mapped(colours, **changed):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.augment import deviations
 from trainables.methods._simclr_augment import SimCLRAugment, fixed_crops
 from trainables.methods.base import Bank, ImageBatches, Method
 from trainables.networks import build_network
@@ -43,8 +44,13 @@ class Shifts(nn.Module):
         self.register_buffer("kind", torch.tensor(KINDS.index("permutation" if self.automatic else shift)))
         if shift == "noise":
             self.register_buffer("pattern", torch.randn(channels, height, width))
+        for end in ("darkest", "brightest"):  # of a channel, normalised: what the augmentation cuts to
+            self.register_buffer(end, torch.full((channels, 1, 1), 2.0 * (1 if end == "brightest" else -1)))
 
     def describe(self, view) -> None:
+        mean, std = torch.as_tensor(view.mean, dtype=torch.float32), deviations(view.std)
+        self.darkest.copy_((-mean / std).view_as(self.darkest))
+        self.brightest.copy_(((1 - mean) / std).view_as(self.brightest))
         if self.automatic:
             turns = view.rotations_keep_labels and self.square
             self.kind.fill_(KINDS.index("rotation" if turns else "permutation"))
@@ -60,7 +66,8 @@ class Shifts(nn.Module):
         pattern = self.pattern
         if generator is not None:
             pattern = torch.randn(images.shape, generator=generator, device=images.device)
-        return [images + level * pattern for level in NOISE_LEVELS]
+        noisy = [(images + level * pattern).clamp(self.darkest, self.brightest) for level in NOISE_LEVELS[1:]]
+        return [images, *noisy]
 
 
 def _log_similarity(p: Tensor, temperature: float) -> Tensor:
@@ -114,7 +121,8 @@ class ContrastiveModel(nn.Module):
 
     def views(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(VIEWS·SHIFTS·N)×C×H×W: for each view, for each shift, the images, each augmented by itself."""
-        shifted = [copy for _ in range(VIEWS) for copy in self.shifts(images, generator)]
+        shifted = [copy for _ in range(VIEWS)
+                   for copy in self.shifts(self.augment.mirrored(images, generator), generator)]
         return self.augment(torch.cat(shifted), generator)
 
     def latents(self, images: Tensor) -> list[Tensor]:

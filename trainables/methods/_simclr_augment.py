@@ -1,4 +1,4 @@
-"""SimCLR's augmentation of whole batches on the device: resized crop, flip, colour jitter, grey (Chen et al. 2020).
+"""SimCLR's augmentation of whole batches on the device: mirror, resized crop, colour jitter, grey (Chen et al. 2020).
 
 All of the colour part, brightness to grey, is one affine map of the channels per image, a single small matrix product.
 For that, hue turns about the grey axis instead of in HSV: the same at thirds of the circle and close to it between,
@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from trainables.augment import deviations
 
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}  # at strength 1
 JITTER_PROBABILITY = 0.8
@@ -35,7 +37,7 @@ class SimCLRAugment(nn.Module):
 
     def describe(self, view) -> None:
         self.mean.copy_(torch.as_tensor(view.mean))
-        self.std.copy_(torch.as_tensor(view.std).clamp_min(1e-3))  # as in trainables.augment.Normaliser
+        self.std.copy_(deviations(view.std))
         self.flips.fill_(view.flips_keep_labels)
 
     @torch.no_grad()
@@ -48,17 +50,24 @@ class SimCLRAugment(nn.Module):
             pixels = torch.baddbmm(offset, matrix, pixels).clamp_(0, 1)
             return ((pixels - mean) / std).view_as(images).contiguous(memory_format=torch.channels_last)
 
+    def mirrored(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Every second image by chance as its mirror image, where that keeps the label.
+
+        Apart from the rest, since it must come before a shift: the mirror image of a quarter turn to the left is a
+        quarter turn to the right.
+        """
+        flip = (torch.rand(len(images), generator=generator, device=images.device) < 0.5) & self.flips
+        return torch.where(flip[:, None, None, None], images.flip(3), images)
+
     def draw_crops(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Sides as fractions of the image's and centres in −1..1, both N×2 as (x, y); a mirror image has a negative
-        width. A side that would pass the image's is cut to it."""
+        """Sides as fractions of the image's and centres in −1..1, both N×2 as (x, y). A side that would pass the
+        image's is cut to it."""
         count, _, height, width = images.shape
-        area, aspect, x, y, flip = torch.rand((5, count), generator=generator, device=images.device)
+        area, aspect, x, y = torch.rand((4, count), generator=generator, device=images.device)
         area = self.smallest + (1 - self.smallest) * area
         aspect = ASPECT ** (2 * aspect - 1) * height / width
         sides = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], 1).clamp(max=1)
-        centres = (2 * torch.stack([x, y], 1) - 1) * (1 - sides)
-        mirror = torch.where((flip < 0.5) & self.flips, -1.0, 1.0)
-        return sides * torch.stack([mirror, torch.ones_like(mirror)], 1), centres
+        return sides, (2 * torch.stack([x, y], 1) - 1) * (1 - sides)
 
     def draw_colours(self, means: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The map of each image's colours, N×C×C and N×C×1, given the means of its channels (N×C)."""
@@ -115,7 +124,7 @@ def turn(hue: Tensor) -> Tensor:
 def resized_crop(images: Tensor, sides: Tensor, centres: Tensor) -> Tensor:
     """The part of each image with ``sides`` (fractions of its own) about ``centres`` (−1..1), at the image's size.
 
-    Both N×2 as (x, y). Bilinear; a negative side mirrors.
+    Both N×2 as (x, y). Bilinear.
     """
     with torch.autocast(images.device.type, enabled=False):
         theta = torch.cat([torch.diag_embed(sides), centres[:, :, None]], 2)

@@ -9,10 +9,13 @@ to be tuned on anomalies.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.augment import deviations
 from trainables.methods._gradients import GRADIENT_BATCH, differentiable, in_parts
 from trainables.methods.base import Method, MethodInfo, dropout
 from trainables.networks import build_network
@@ -53,10 +56,14 @@ class Denominator(nn.Module):
         self.norm = nn.BatchNorm1d(1) if form == "sigmoid_bn" else None
 
     def forward(self, z: Tensor) -> Tensor:
-        raw = self.linear(z)
-        if self.norm is None:
+        raw, norm = self.linear(z), self.norm
+        if norm is None:
             return F.softplus(raw) + SOFTPLUS_FLOOR
-        return torch.sigmoid(self.norm(raw)).clamp_min(SIGMOID_FLOOR)
+        if len(z) > 1 or not self.training:
+            return torch.sigmoid(norm(raw)).clamp_min(SIGMOID_FLOOR)
+        # an image alone has no batch statistics
+        raw = F.batch_norm(raw, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return torch.sigmoid(raw).clamp_min(SIGMOID_FLOOR)
 
 
 class GeneralizedOdinModel(nn.Module):
@@ -87,11 +94,15 @@ class GeneralizedOdinModel(nn.Module):
 
 
 def odin_score(logits: Tensor, temperature: float) -> Tensor:
-    """1 − max softmax(logits / T) (N), as the sum of the other classes' probabilities, in float64: at T = 1000 all
-    probabilities are nearly equal, at T = 1 the largest is nearly 1, and float32 would tie images in both."""
+    """ODIN's score (N), in the order of 1 − max softmax(logits / T), whose values float32 would tie: at T = 1000 all
+    probabilities are nearly equal, at T = 1 the largest is nearly 1.
+
+    With s the sum of exp((f_j − f_max) / T) over the K − 1 other classes, 1 − max softmax = s / (1 + s), and this is
+    T · log(s / (K − 1)), which grows with it, keeps its digits, and is 0 where all logits are equal.
+    """
     ordered = (logits.double() / temperature).sort(1).values
-    others = (ordered[:, :-1] - ordered[:, -1:]).exp().sum(1)
-    return others / (1 + others)
+    others = (ordered[:, :-1] - ordered[:, -1:]).logsumexp(1)
+    return temperature * (others - math.log(logits.shape[1] - 1))
 
 
 class GeneralizedOdin(Method):
@@ -112,8 +123,7 @@ class GeneralizedOdin(Method):
         return GeneralizedOdinModel(view_shape, num_classes, network, params)
 
     def prepare(self, model, view) -> None:
-        std = torch.as_tensor(view.std, dtype=torch.float32).clamp_min(1e-3)  # as the normaliser clamps it
-        model.std.copy_(std.view_as(model.std))
+        model.std.copy_(deviations(view.std).view_as(model.std))
 
     def loss(self, model, images, targets, params, generator) -> tuple[Tensor, dict[str, Tensor]]:
         h, g = model.quotient(dropout(model.encoder(images), params["dropout"], generator))

@@ -58,6 +58,7 @@ class HybridModel(ClassifierModel):
         # of reconstruction error and −max logit, over nominal validation images
         self.register_buffer("score_mean", torch.zeros(2))
         self.register_buffer("score_deviation", torch.ones(2))
+        self.probed = params["cross_entropy_weight"] == 0
 
 
 class Hybrid(Classifier):
@@ -85,6 +86,10 @@ class Hybrid(Classifier):
         cross_entropy = F.cross_entropy(model.head(read), targets, label_smoothing=params["label_smoothing"])
         total = (weight or 1.0) * cross_entropy + params["reconstruction_weight"] * error
         return total, {"cross_entropy": cross_entropy.detach(), "reconstruction_error": error.detach()}
+
+    def clipped(self, model) -> list[nn.Module]:
+        """A probe by itself: within one norm the labels would shorten the encoder's steps after all."""
+        return [nn.ModuleList([model.encoder, model.decoder]), model.head] if model.probed else [model]
 
     @torch.no_grad()
     def logits(self, model, images) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.augment import deviations
 from trainables.methods._gradients import differentiable, in_parts
 from trainables.methods.base import Diverged, Method, MethodInfo
 from trainables.networks import build_network
@@ -34,8 +35,10 @@ class JemModel(nn.Module):
         self.register_buffer("mean", torch.full((channels, 1, 1), 0.5))  # of images in 0..1, until prepare
         self.register_buffer("std", torch.full((channels, 1, 1), 0.5))
         # in half precision, since it is in every checkpoint: its rounding, 0.0005 near 1, is far below the noise
-        buffer = torch.empty(int(params["buffer_size"]), channels, height, width).uniform_(-1, 1)
-        self.register_buffer("replay", buffer.half())
+        buffer = torch.empty(int(params["buffer_size"]), channels, height, width, dtype=torch.half)
+        for part in buffer.split(256):
+            part.copy_(torch.empty(part.shape).uniform_(-1, 1))
+        self.register_buffer("replay", buffer)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         z = self.encoder(images).float()
@@ -103,9 +106,8 @@ class Jem(Method):
 
     def prepare(self, model, view) -> None:
         """Units of the images; and no more slots than training images, so that a slot is met once an epoch."""
-        for buffer, values in ((model.mean, view.mean), (model.std, view.std)):
-            buffer.copy_(torch.as_tensor(values, dtype=torch.float32).view_as(buffer))
-        model.std.clamp_(min=1e-3)  # as the normaliser clamps it
+        model.mean.copy_(torch.as_tensor(view.mean).view_as(model.mean))
+        model.std.copy_(deviations(view.std).view_as(model.std))
         model.replay = model.replay[: len(view.train_images)].clone()
 
     def loss(self, model, images, targets, params, generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -14,7 +14,7 @@ All particles see the same batch. With N training images, L = mean cross-entropy
 
 Why M/N: a constant factor changes no fixed point, only the step. 1/N turns log p into the mean loss that learning rates
 are meant for; M cancels the average, so that a particle far from all others, whose k(θ_i, θ_i) = 1 is alone in the sum,
-takes exactly the plain classifier's step instead of 1/M of it. The median keeps k between others near 1/(M + 1), so
+takes exactly the plain classifier's step instead of 1/M of it. For M > 2 the median keeps k between others near 1/(M + 1), so
 that what they add stays below one more gradient.
 
 ``repulsion = "function"`` is the kernelised repulsion of D'Angelo & Fortuin, which estimates the density of the
