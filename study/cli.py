@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("oraclegap: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has had enough, such as `head`
+        sys.stdout = None
+        return EXIT_DONE
     except OSError as error:
         if options.debug:
             raise

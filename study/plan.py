@@ -28,10 +28,12 @@ def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
     }
     counts = {kind: number * len(names) for kind, number in per_name.items()}
     counts["reveals"] = (spec.search.trials + len(spec.data.seeds) - 1) * len(names) * anomalies
-    cost = sum(get_method(method).info.relative_cost for method, _ in names) * sum(per_name.values())
+    epochs = {method: spec.training.for_method(method)["epochs"] / spec.training.epochs for method in spec.methods}
+    each = {method: get_method(method).info.relative_cost * epochs[method] for method in spec.methods}
+    cost = sum(each[method] for method, _ in names) * sum(per_name.values())
     return {
         "study": spec.name, "folder": str(folder), "begun": (folder / "spec.toml").exists(), "jobs": counts,
-        "cost_in_classifier_trainings": round(cost, 1), "seconds_per_training": _measured_seconds(spec, folder),
+        "cost_in_classifier_trainings": round(cost, 1), "seconds_per_training": _measured_seconds(spec, folder, each),
         "disk_bytes": _disk(spec), "first_configurations": first_configurations(spec, SHOWN_CONFIGURATIONS),
         "spaces": {method: _describe(spec, method) for method in spec.methods},
     }
@@ -54,13 +56,14 @@ def first_configurations(spec: StudySpec, count: int) -> dict[str, list[dict[str
     return proposed
 
 
-def _measured_seconds(spec: StudySpec, folder: Path) -> float | None:
-    """Mean seconds of the trainings that this study has behind it, or ``None`` before the first."""
+def _measured_seconds(spec: StudySpec, folder: Path, cost: dict[str, float]) -> float | None:
+    """Mean seconds of a classifier's training, by the trials that this study has behind it and what each method costs
+    beside a classifier; ``None`` before the first."""
     if not (folder / "ledger.db").exists():
         return None
     from study.ledger import Ledger
 
-    seconds = [t.train_seconds for t in Ledger(spec, folder).trials() if t.train_seconds]
+    seconds = [t.train_seconds / cost[t.method] for t in Ledger(spec, folder).trials() if t.train_seconds]
     return sum(seconds) / len(seconds) if seconds else None
 
 

@@ -14,7 +14,8 @@ def plan_text(plan: dict[str, Any]) -> str:
     cost = f"cost: about {plan['cost_in_classifier_trainings']:g} classifier trainings"
     if plan["seconds_per_training"]:
         seconds = plan["seconds_per_training"]
-        cost += f"; this study's took {seconds:.1f} s each, {duration(seconds * plan['cost_in_classifier_trainings'])} in all"
+        whole = duration(seconds * plan["cost_in_classifier_trainings"])
+        cost += f"; by the trials so far one takes {seconds:.1f} s, all of them {whole}"
         cost += ", divided by the trials that run at a time"
     lines.append(cost)
     if plan["disk_bytes"] is not None:

@@ -53,3 +53,24 @@ def test_what_is_no_finished_study_is_told_in_a_line(name, tmp_path, monkeypatch
 def test_lambda_curve_of_a_method_without_the_parameter_is_told(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="one parameter"):
         script(monkeypatch, "lambda_curve", study(tmp_path, fake.summary(trials=2)), "--method", "classifier")
+
+
+def test_a_claim_is_judged_by_its_sign_and_its_error(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import claims
+
+    rows = [
+        {"method": method, "split": split, "trial": trial, "state": "completed", "scorer_auroc": 0.9,
+         "scorers": {"msp": auroc + 0.01 * split}, "signals": {"val_nll": nll}, "oracle_detector_auroc": 0.95}
+        for split in (0, 1, 2) for trial in (0, 1)
+        for method, auroc, nll in (("classifier", 0.8, 0.3), ("deep_ensemble", 0.85 + trial, 0.4 + 0.1 * split))
+    ]
+    splits = claims.defaults_by_split({"rows": rows})
+    assert sorted(splits) == [0, 1, 2]
+    nll, msp = claims.CLAIMS[:2]
+    assert claims.differences(msp, splits) == pytest.approx([0.05] * 3), "trial 0 alone counts"
+    assert claims.line(msp, [0.05, 0.05, 0.05001]).endswith("| 3 | as claimed |")
+    assert claims.line(nll, claims.differences(nll, splits)).endswith("+0.200 ± 0.058 | 3 | not so |")
+    assert claims.line(msp, [0.05, -0.06]).endswith("| 2 | within two standard errors of nothing |")
+    missing = next(claim for claim in claims.CLAIMS if claim.source.startswith("Grathwohl"))
+    assert claims.differences(missing, splits) == [] and "not measured" in claims.line(missing, [])
