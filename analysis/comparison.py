@@ -63,15 +63,18 @@ def compare(summary: Mapping[str, Any], first: str, second: str, *, rivals: int 
     independent = rows.over_distinct_classes(summary, dict(zip(shared, differences, strict=True)))
     if len(independent) > 1:
         low, high = mean_interval(independent, rivals=rivals)
+        shift = centre - sum(independent) / len(independent)  # splits of one class set count once there, each here
+        low, high = low + shift, high + shift
         return Comparison(first, second, centre, low, high, "splits", len(shared), drowned, **more)
-    paired = _paired(summary, first, second, shared[0])
-    if paired is not None:
-        wider = _widening(rivals)
-        low, high = centre - (centre - paired[0]) * wider, centre + (paired[1] - centre) * wider
-        return Comparison(first, second, centre, low, high, "paired", 1, drowned, **more)
-    limits = _recovered_interval(ours[shared[0]], theirs[shared[0]], rivals)
-    basis = "images" if limits else "none"
-    return Comparison(first, second, centre, *(limits or (None, None)), basis, 1, drowned, **more)
+    # one set of classes: splits of it differ by images alone, so each one's interval about its own difference holds
+    paired = [_paired(summary, first, second, split) for split in shared]
+    basis, widen = ("paired", _widening(rivals)) if None not in paired else ("images", 1.0)
+    limits = paired if basis == "paired" else [_recovered_interval(ours[s], theirs[s], rivals) for s in shared]
+    if None in limits:
+        return Comparison(first, second, centre, None, None, "none", 1, drowned, **more)
+    below = sum(d - low for d, (low, _) in zip(differences, limits, strict=True)) / len(shared) * widen
+    above = sum(high - d for d, (_, high) in zip(differences, limits, strict=True)) / len(shared) * widen
+    return Comparison(first, second, centre, centre - below, centre + above, basis, 1, drowned, **more)
 
 
 def mean_interval(values: list[float], *, rivals: int = 1) -> tuple[float, float]:

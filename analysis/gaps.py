@@ -16,6 +16,8 @@ from analysis import metrics
 from analysis.uncertainty import delong_interval, paired_delong
 
 FROZEN_RULE = "frozen_rule"  # the frozen rule's name beside the scorers'
+#: Names beside the scorers' in a reveal's arrays, which no scorer may take.
+RESERVED = (FROZEN_RULE, "oracle_detector", "linear_oracle", "oracle_representation")
 HALVES_SEED = 0
 
 

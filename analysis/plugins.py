@@ -239,9 +239,11 @@ def _checked(thing: Any, kind: str, reference: str) -> Any:
         raise PluginError(f"{reference}: a {kind} is {what} of {wanted.base.replace(':', '.')}, not {_article(thing)}")
     if wanted.form == "either" and is_class:
         try:
-            return thing()
-        except TypeError as error:  # abstract methods are left, or it takes arguments
-            raise PluginError(f"{reference}: {error}") from error
+            thing = thing()
+        except Exception as error:  # abstract methods are left, or it takes arguments, or fails by itself
+            raise PluginError(f"{reference}: {' '.join(str(error).split())}") from error
+    if kind != "signal" and not hasattr(thing, "info"):
+        raise PluginError(f"{reference}: has no record; give the class an `info`")
     return thing
 
 

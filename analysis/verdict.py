@@ -203,8 +203,11 @@ def _extraction_words(summary: Mapping[str, Any], method: str, means: dict[str, 
     text = f"the scorer reads {rows.number(scorer)}, a forest with labelled anomalies {rows.number(oracle)} from the same z"
     if gap is None:
         return text + "."
-    chosen = list(by_split(summary, method).values())
-    gaps = [value for row in chosen if (value := rows.finite(row.get("extraction_gap"))) is not None]
+    chosen, known = by_split(summary, method), {}
+    for split, row in chosen.items():
+        if (value := rows.finite(row.get("extraction_gap"))) is not None:
+            known[split] = value
+    gaps, chosen = rows.over_distinct_classes(summary, known), list(chosen.values())
     pair = mean_interval(gaps) if len(gaps) > 1 else rows.interval(chosen[0].get("extraction_gap_ci"))
     if pair is not None and pair[0] <= 0 <= pair[1]:
         return f"{text}: {rows.signed(gap)}, no extraction gap beyond noise."

@@ -59,6 +59,9 @@ def export(
 
 def one_trial_spec(spec: StudySpec, entry: dict[str, Any], params: dict[str, Any]) -> StudySpec:
     """The study of the exported configuration alone: every parameter fixed, one trial."""
+    from study.selection import scorers_in_use
+    from trainables.methods import get_method
+
     table = spec.to_table()
     method = entry["method"]
     table["name"] = f"{spec.name[:36]}-{method[:20]}-{entry['split']}"
@@ -68,6 +71,9 @@ def one_trial_spec(spec: StudySpec, entry: dict[str, Any], params: dict[str, Any
     if table["data"]["path"]:
         table["data"]["path"] = str(Path(table["data"]["path"]).expanduser().resolve())
     table["training"] = {**spec.training.for_method(method)}
+    if spec.selection.scorers:  # those of other methods would be unknown there
+        built = get_method(method)
+        table["selection"]["scorers"] = scorers_in_use(spec, built.own_scorers, linear_head=built.linear_head)
     table["search"].update(trials=1, pruner="none", space={method: params})
     return StudySpec.parse(table, where="export")
 

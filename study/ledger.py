@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -161,13 +162,18 @@ class Ledger:
         """
         from optuna.trial import TrialState
 
+        signal = self.spec.selection.signal
+        told = {name: value for name, value in outcome.get("signals", {}).items() if math.isfinite(value)}
+        if not outcome.get("reason") and not outcome.get("pruned") and signal not in told:
+            outcome = {**outcome, "reason": f"signal {signal} is {outcome.get('signals', {}).get(signal, 'missing')}"}
+        outcome = {**outcome, "signals": told or None}
         state = TrialState.FAIL if outcome.get("reason") else TrialState.COMPLETE
         state = TrialState.PRUNED if outcome.get("pruned") else state
         kept = {key: outcome[key] for key in ("signals", "reason", "train_seconds") if outcome.get(key) is not None}
         if self.storage.get_trial(trial._trial_id).state.is_finished():
             return self.record(method, split, self.storage.get_trial(trial._trial_id))
         trial.set_user_attr("outcome", kept)
-        value = outcome["signals"][self.spec.selection.signal] if state is TrialState.COMPLETE else None
+        value = told[signal] if state is TrialState.COMPLETE else None
         frozen = trial.study.tell(trial, value, state=state)
         return self.record(method, split, frozen)
 

@@ -125,7 +125,7 @@ class _Reveal:
             kind="reveal", run=reveal_trial, label=f"reveal of {trial.key}" + (f" seed {seed}" if seed else ""),
             inputs={**plain, "trial": trial.number, "seed": self.spec.data.seeds[0] if seed is None else seed,
                     "split": self.split, "weights": weights, "vault": self.vault.digest,
-                    "view": self._view_digest(), "representation": found.get("weights_sha256")},
+                    "view": self._view_digest(), "representation": found.get("weights_sha256"), "representation_reason": found.get("reason")},
             arguments={
                 **plain, "view": self.view, "vault_folder": self._vault_folder(), "settings": self.settings,
                 "model_folder": model_folder.resolve(), "scores_path": target.with_suffix(".safetensors"),

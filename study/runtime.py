@@ -106,7 +106,9 @@ def _connect(ray, address: str, references: list[str]) -> subprocess.Popen | Non
 def _runtime_env(references: list[str]) -> dict:
     """What workers of a cluster that runs already need: the variable, and modules that no package installed."""
     shipped = plugins.places(references)
-    return {"env_vars": plugins.environment(references), **({"py_modules": shipped} if shipped else {})}
+    # a study that lies inside a plug-in's package must not travel with it, sealed side and all
+    modules = {"py_modules": shipped, "excludes": ["vault/", "view/", ".git/"]} if shipped else {}
+    return {"env_vars": plugins.environment(references), **modules}
 
 
 def _check_that_workers_know(ray, references: list[str]) -> None:

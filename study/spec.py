@@ -233,7 +233,7 @@ class StudySpec(_Table):
     @classmethod
     def _methods_are_known(cls, value: Any) -> Any:
         for method in value if isinstance(value, list) else []:
-            if method not in space_names():
+            if isinstance(method, str) and method not in space_names():
                 raise ValueError(f"no method {method!r}{nearest(method, space_names())}; known: {space_names()}")
         if isinstance(value, list) and len(set(map(str, value))) != len(value):
             raise ValueError("the same method twice")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from analysis import plugins
+from analysis.gaps import RESERVED
 from study.errors import nearest
 
 
@@ -34,15 +36,19 @@ def check_scorers(methods: list[str], chosen: list[str], rule: str) -> None:
     from analysis.fusion import RULES
     from analysis.scorers import needs_head, scorer_names
 
-    known = scorer_names()
-    if hidden := set(RULES) & set(known):
-        raise ValueError(f"a scorer may not be called {min(hidden)!r}, which is a scorer_rule")
+    known, taken = scorer_names(), {*RULES, *RESERVED}
+    if hidden := taken & set(known):
+        raise ValueError(f"a scorer may not be called {min(hidden)!r}, which has a meaning of its own")
+    foreign = plugins.names("scorer") or any(method in plugins.names("method") for method in methods)
     plain = rule in RULES or (rule in known and not needs_head(rule))
-    if set(chosen) <= set(known) and plain and (not chosen or not all(map(needs_head, chosen))):
+    if not foreign and set(chosen) <= set(known) and plain and (not chosen or not all(map(needs_head, chosen))):
         return
     from trainables.methods import get_method  # torch, only where the answer depends on the methods
 
     built = {method: get_method(method) for method in methods}
+    for name, method in built.items():
+        if twice := {*known, *taken} & set(method.own_scorers):
+            raise ValueError(f"{name} has a score of its own called {min(twice)!r}, and so is a scorer; rename one")
     known = [*known, *dict.fromkeys(name for method in built.values() for name in method.own_scorers)]
     for name in chosen:
         if name not in known:

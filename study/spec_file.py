@@ -70,15 +70,19 @@ def with_plugins(table: dict[str, Any], *, where: str) -> dict[str, Any]:
     table, used = copy.deepcopy(table), set()
     with _one_line(f"{where}: plugins"):
         listed = table.get("plugins")
-        for reference in listed if isinstance(listed, list) else []:
-            used.add(plugins.load(str(reference)).reference)
+        if not (listed is None or (isinstance(listed, list) and all(isinstance(r, str) for r in listed))):
+            raise ValueError(f"must be a list of references such as 'my_pkg.mine:MyMethod', not {listed!r}")
+        for reference in listed or []:
+            used.add(plugins.load(reference).reference)
         if table.get("methods") == "all":
             table["methods"] = [*built_in(), *plugins.installed("method")]
     for key, kind, holder, index in _named(table):
         with _one_line(f"{where}: {key}"):
-            reference = holder[index] if ":" in holder[index] else plugins.reference_of(kind, holder[index])
+            name = holder[index]
+            reference = name if ":" in name else plugins.reference_of(kind, name)
             if reference:
-                plugin = plugins.load(reference, kind)
+                by_name = ":" not in name and name in plugins.installed(kind)
+                plugin = plugins.load_installed(kind, name) if by_name else plugins.load(reference, kind)
                 used.add(plugin.reference)
                 holder[index] = plugin.name
                 if kind == "method":
@@ -92,8 +96,11 @@ def with_plugins(table: dict[str, Any], *, where: str) -> dict[str, Any]:
 def _one_line(where: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:  # a PluginError, or a search space that cannot be made
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+    except UserError:
+        raise
+    except Exception as error:  # a PluginError, or whatever a user's own code raises where its space is made
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise UserError(f"{where}: {kind}{' '.join(str(error).split())}") from error
 
 
 def _named(table: dict[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:

@@ -24,6 +24,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from analysis.fusion import RULES
+from analysis.gaps import RESERVED
+from analysis.scorers import scorer_names
 from trainables.check_tools import (
     BATCH,
     CLASSES,
@@ -113,6 +116,8 @@ def has_a_whole_record(s: Subject) -> None:
     require(not unknown, f"trains_on names {sorted(unknown)}, but trainables.synthetic has {sorted(TRANSFORMS)}")
     own = s.method.own_scorers
     require(len({*own, "z", "logits"}) == len(own) + 2, f"own_scorers {own} repeat a name, or use z or logits")
+    taken = {*scorer_names(), *RULES, *RESERVED} & set(own)
+    require(not taken, f"own_scorers {own} use {sorted(taken)}, which are names of scorers, rules or oracles")
 
 
 @_check

@@ -20,8 +20,26 @@ def test_splits_of_one_class_set_count_once():
     differences = [0.05, 0.03, 0.02, 0.06, 0.01]
     found = compare(summary(differences, [["x", "y"], ["y", "x"], ["x", "z"], ["y", "z"], ["w", "x"]]), "a", "b")
     low, high = mean_interval([0.04, 0.02, 0.06, 0.01])
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
-    assert found.difference == pytest.approx(sum(differences) / 5)  # the mean stays that of all splits
+    shift = sum(differences) / 5 - 0.0325  # the mean stays that of all splits, and the interval lies about it
+    assert (found.low, found.high) == (pytest.approx(low + shift), pytest.approx(high + shift))
+    assert found.difference == pytest.approx(sum(differences) / 5)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_splits_that_all_have_the_same_classes_share_their_intervals(paired):
+    """Their mean is judged by the uncertainty of each, not by the first one's about another's difference."""
+    differences, reaches = [0.06, -0.05, 0.0], [0.01, 0.02, 0.03]
+    made = summary(differences, [["x", "y"]] * 3)
+    if paired:
+        made["comparisons"] = [{"first": "a", "second": "b", "split": s, "ci": [d - r, d + r]}
+                               for s, (d, r) in enumerate(zip(differences, reaches))]
+    else:
+        for row in made["rows"]:
+            reach = reaches[row["split"]] / 2**0.5
+            row["scorer_auroc_ci"] = [row["scorer_auroc"] - reach, row["scorer_auroc"] + reach]
+    found = compare(made, "a", "b")
+    assert found.difference == pytest.approx(0.01 / 3)
+    assert (found.low, found.high) == (pytest.approx(0.01 / 3 - 0.02), pytest.approx(0.01 / 3 + 0.02))
 
 
 def test_distinct_splits_all_count():

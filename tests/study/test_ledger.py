@@ -145,3 +145,18 @@ def test_the_password_comes_from_the_environment_and_is_never_shown(tmp_path, mo
     with pytest.raises(EnvironmentProblem) as caught:
         Ledger(spec, tmp_path)
     assert "secret" not in str(caught.value) and "secret" not in spec.to_toml() and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_a_trial_whose_signal_is_no_number_has_failed(tmp_path, value):
+    """Optuna takes no NaN as a result: the trial would stay open, and every later launch would end on it."""
+    ledger = Ledger(a_spec(), tmp_path)
+    told = outcome(0.5)
+    told["signals"] = {"val_nll": 0.3} | ({} if value is None else {"val_accuracy": value})
+    record = ledger.tell("classifier", 0, ledger.ask("classifier", 0), told)
+    assert record.state == "failed" and record.reason.startswith("signal val_accuracy is ")
+    assert record.signals == {"val_nll": 0.3} and ledger.unfinished("classifier", 0) == []
+    fine = outcome(0.5)
+    fine["signals"]["val_ece"] = value
+    assert ledger.tell("classifier", 0, ledger.ask("classifier", 0), {**fine, "signals": {
+        k: v for k, v in fine["signals"].items() if v is not None}}).state == "completed"

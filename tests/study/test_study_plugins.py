@@ -123,8 +123,8 @@ def test_a_spec_without_any_has_no_such_key():
     ({"selection": {"scorers": ["msp", "toy:Cosine"]}}, ["selection.scorers: toy:Cosine", "Scorer"]),
     ({"data": {"source": "pictures:absent"}}, ["data.source: pictures:absent", "no 'absent'"]),
     ({"plugins": ["pictures:inverted_digits"]}, ["plugins: pictures", "source=pictures:inverted_digits"]),
-    ({"plugins": "toy:Cosine"}, ["plugins", "list"]), ({"plugins": [3]}, ["plugins", "'3'"]),
-    ({"plugins": ["bad:named"]}, ["bad:named", "'msp'"]), ({"plugins": ["bad:rule"]}, ["'best'", "scorer_rule"]),
+    ({"plugins": "toy:Cosine"}, ["plugins", "list"]), ({"plugins": [3]}, ["plugins", "[3]"]),
+    ({"plugins": ["bad:named"]}, ["bad:named", "'msp'"]), ({"plugins": ["bad:rule"]}, ["'best'", "meaning of its own"]),
     ({"methods": ["bad:Spaceless"]}, ["methods", "bad:Spaceless", "search_space"]),
     ({"methods": ["bad:Elsewhere"]}, ["methods", "describes 'cosine', not 'elsewhere'"]),
     ({"methods": ["bad:Broken"]}, ["methods", "low 2 is not below high 1"]),
@@ -162,12 +162,13 @@ def test_the_command_line_says_so_and_ends_with_2(guide):
     assert "training.network: nets:huge: the module nets has no 'huge'" in done.stderr
 
 
-def test_torch_is_not_imported_for_a_scorer_a_signal_or_a_source(guide):
+def test_torch_is_not_imported_for_a_signal_or_a_source(guide):
+    """For a scorer it is: whether a method has a score of that name is known to the methods alone."""
     code = """if True:
         import sys
         from study.spec import StudySpec
         StudySpec.parse({"name": "x", "methods": ["classifier"], "data": {"source": "pictures:inverted_digits"},
-                         "selection": {"scorers": ["scores:Centroid"], "signal": "signals:effective_rank"}})
+                         "selection": {"signal": "signals:effective_rank"}})
         sys.exit("torch" in sys.modules)
     """
     path = os.pathsep.join([str(Path(__file__).parents[2]), str(guide)])
@@ -262,3 +263,13 @@ def test_modules_reach_workers_that_never_had_them(guide):
                           env={**os.environ, "PYTHONPATH": path})
     assert done.stdout.splitlines()[:2] == ["effective_rank inverted_digits", "known"], done.stderr
     assert "call ray.shutdown() first" in done.stdout
+
+
+def test_the_exported_spec_of_one_method_names_no_scorer_of_another():
+    from study.export import one_trial_spec
+
+    spec = StudySpec.parse({"name": "x", "methods": ["classifier", "csi"], "selection": {
+        "scorers": ["msp", "csi_contrastive", "vim"], "scorer_rule": "all_mean", "folds": 0}})
+    for method, scorers in (("classifier", ["msp", "vim"]), ("csi", ["msp", "csi_contrastive"])):
+        made = one_trial_spec(spec, {"method": method, "split": 0}, spec.space(method).default())
+        assert made.selection.scorers == scorers and made.methods == [method]
