@@ -17,7 +17,9 @@ CLASSES, WIDTH = 3, 8
 FORBIDDEN = ("anomal", "test", "vault")
 
 
-def features(*, seed: int = 0, count: int = 120, own: tuple[str, ...] = (), labelled: bool = True) -> Features:
+def features(
+    *, seed: int = 0, count: int = 120, own: tuple[str, ...] = (), labelled: bool = True, headed: bool = True
+) -> Features:
     """Read-only float32 features of three classes with a linear head, as a trained model might give them."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % CLASSES
@@ -30,7 +32,8 @@ def features(*, seed: int = 0, count: int = 120, own: tuple[str, ...] = (), labe
     scores = {name: rng.random(count).astype(np.float32) for name in own}
     for array in (*arrays, labels, *scores.values()):
         array.setflags(write=False)
-    return Features(arrays[0], arrays[1], labels if labelled else None, scores, (arrays[2], arrays[3]))
+    return Features(arrays[0], arrays[1], labels if labelled else None, scores,
+                    (arrays[2], arrays[3]) if headed else None)
 
 
 def check_scorer(scorer: type[Scorer], *, own: tuple[str, ...] = ()) -> None:
@@ -40,7 +43,9 @@ def check_scorer(scorer: type[Scorer], *, own: tuple[str, ...] = ()) -> None:
     for name in ("name", "title", "paper", "needs"):
         _require(bool(getattr(info, name)), f"{info.name}: info.{name} is empty")
     _require(info.family in FAMILIES, f"{info.name}: family {info.family!r} is not one of {FAMILIES}")
-    train, test = features(own=own), features(seed=1, count=60, own=own)
+    # what it does not say that it needs, it does not get: not every method has a head
+    headed = any("head" in need for need in info.needs)
+    train, test = features(own=own, headed=headed), features(seed=1, count=60, own=own)
     before = test.logits.copy(), test.z.copy()
     fitted = scorer()
     _require(fitted.fit(train) is fitted, f"{info.name}: fit must return the scorer itself")

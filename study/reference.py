@@ -125,6 +125,7 @@ def rewritten(text: str) -> str:
 def available() -> dict[str, list[dict[str, Any]]]:
     """Everything by kind, plug-ins included: {"methods": [{"name", "line", …}], "scorers", …}."""
     from analysis.oracles import get_oracle, oracle_names
+    from analysis.plugins import PluginError
     from analysis.scorers import DEFAULT_SCORERS, get_scorer, scorer_names
     from analysis.signals import get_signal, signal_names
     from study.sources import source_names
@@ -134,16 +135,33 @@ def available() -> dict[str, list[dict[str, Any]]]:
     def told(name: str, line: str, **more: Any) -> dict[str, Any]:
         return {"name": name, "line": " ".join(line.split()), **more}
 
-    methods = [(name, get_method(name)) for name in method_names()]
+    def method(name: str) -> dict[str, Any]:
+        found = get_method(name)
+        info = found.info
+        return told(name, info.summary, title=info.title, own_scorers=list(found.own_scorers),
+                    relative_cost=info.relative_cost, paper=info.paper, year=info.year, url=info.url)
+
+    def scorer(name: str) -> dict[str, Any]:
+        info = get_scorer(name).info
+        return told(name, info.title, family=info.family, default=name in DEFAULT_SCORERS)
+
+    def signal(name: str) -> dict[str, Any]:
+        info = get_signal(name)
+        return told(name, info.title, direction=info.direction, cost=info.cost)
+
+    def each(names: list[str], line: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+        found = []
+        for name in names:
+            try:
+                found.append(line(name))
+            except PluginError as error:  # an installed one that is broken must not hide all others
+                found.append(told(name, f"cannot be loaded: {error}"))
+        return found
+
     return {
-        "methods": [told(name, method.info.summary, title=method.info.title, own_scorers=list(method.own_scorers),
-                         relative_cost=method.info.relative_cost, paper=method.info.paper, year=method.info.year,
-                         url=method.info.url) for name, method in methods],
-        "scorers": [told(name, get_scorer(name).info.title, family=get_scorer(name).info.family,
-                         default=name in DEFAULT_SCORERS) for name in scorer_names()],
-        "signals": [told(name, get_signal(name).title, direction=get_signal(name).direction, cost=get_signal(name).cost)
-                    for name in signal_names()],
-        "oracles": [told(name, get_oracle(name).info.title) for name in oracle_names()],
+        "methods": each(method_names(), method), "scorers": each(scorer_names(), scorer),
+        "signals": each(signal_names(), signal),
+        "oracles": each(oracle_names(), lambda name: told(name, get_oracle(name).info.title)),
         "networks": [told(name, NETWORKS.get(name, "a plug-in")) for name in network_names()],
         "sources": [told(name, SOURCES.get(name, "a plug-in")) for name in source_names()],
     }

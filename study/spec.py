@@ -98,8 +98,10 @@ class TrainingSpec(_Table):
     @model_validator(mode="before")
     @classmethod
     def _gather_overrides(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "overrides" in value:
+        if not isinstance(value, dict):
             return value
+        if "overrides" in value:
+            raise ValueError("overrides: unknown key; a method's own settings are written as [training.<method>]")
         tables = {k: v for k, v in value.items() if isinstance(v, dict)}
         for method in tables:
             if method not in space_names():

@@ -92,3 +92,13 @@ def test_the_command_lists_everything(tmp_path):
     assert max(map(len, text.splitlines())) <= 80
     assert all(f"\n  {item['name']} " in text for items in found.values() for item in items)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_plug_in_hides_no_others(plugin_folder, monkeypatch):
+    from analysis import plugins
+
+    offered = {"method": {"mine": "method=absent_module:Mine"}}
+    monkeypatch.setattr(plugins, "installed", lambda kind: offered.get(kind, {}))
+    found = {item["name"]: item["line"] for item in reference.available()["methods"]}
+    assert found["mine"].startswith("cannot be loaded: method=absent_module:Mine: no module 'absent_module'")
+    assert found["classifier"].startswith("cross-entropy")

@@ -106,6 +106,7 @@ BAD = {
         "scorer_rule": "vim"}}, ["linear head, which deep_ensemble does not have"]),
     "scorers of which a method can use none": ({"methods": ["classifier", "deep_ensemble"], "selection": {
         "scorers": ["vim", "react"]}}, ["deep_ensemble can use none of vim, react"]),
+    "training overrides by their inner name": ({"training": {"overrides": {"hybrid": {"epochs": 2}}}}, ["training.<method>"]),
     "a method that is no word": ({"methods": [1]}, ["methods"]),
     "plug-ins that are no list": ({"plugins": "nonsense"}, ["plugins: must be a list"]),
     "post-hoc of a wrong kind": ({"search": {"posthoc": {"energy": {"temperature": {"low": "a", "high": 2}}}}}, ["energy"]),
