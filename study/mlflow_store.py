@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from study.mlflow_database import make_database
 from study.mlflow_view import NOTE_TAG, experiment_note, experiment_tags, leaderboard
 
 PARENT = "study"  # the key of the study's own run; a trial's key is "method/split/number"
@@ -109,6 +110,7 @@ class Store:
 
         quiet_mlflow(server=remote)  # MLflow's import sets its loggers' levels
         self.study, self.study_id = study, study_id
+        make_database(uri, artifacts)
         self.client = MlflowClient(tracking_uri=uri)
         self.experiment_id = self._experiment(None if remote else artifacts)
         self.known: dict[str, Known] = {}

@@ -181,6 +181,7 @@ def test_export_is_the_frozen_best_and_can_be_launched_again(tiny, tmp_path):
     from trainables.data import View
     from trainables.files import read_arrays
     from trainables.fit import read_features
+    from trainables.methods import get_method
 
     copy = tmp_path / "tiny"
     shutil.copytree(tiny, copy)
@@ -193,7 +194,7 @@ def test_export_is_the_frozen_best_and_can_be_launched_again(tiny, tmp_path):
     arrays = read_arrays(folder / "detector.safetensors") if (folder / "detector.safetensors").exists() else {}
     rule = FrozenRule.from_state(detector["scorer"], arrays)
     trial = copy / "trials" / folder.name / "0" / str(entry["trial"])
-    own = ("reconstruction_error",) if folder.name == "hybrid" else ()
+    own = get_method(folder.name).own_scorers
     scores = rule.score(cached_features(read_features(trial), "validation", own))
     assert 0.94 <= (scores <= detector["threshold"]).mean() <= 0.97
     assert detector["classes"] == list(View.load(copy / "view" / "0").classes)

@@ -16,7 +16,7 @@ def test_ranges_hold_bounds_role_and_the_spaces_order():
     assert next(iter(found)) == "reconstruction_weight"  # the first scientific parameter is what the report draws
     assert found["reconstruction_weight"] == {"low": 1e-3, "high": 10.0, "log": True, "role": "scientific", "natural": []}
     assert found["learning_rate"]["role"] == "nuisance"
-    assert found["mixup"]["natural"] == ["lower"]
+    assert found["cutout"]["natural"] == ["lower"] and found["mixup"]["options"] == [0.0, 0.2, 1.0]
     assert "momentum" not in found  # fixed
     assert list(json.loads(json.dumps(found))) == list(found)
 

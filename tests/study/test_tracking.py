@@ -322,3 +322,27 @@ def test_no_environment_variable_reaches_mlflow(root, monkeypatch):
     monkeypatch.setenv("ORACLEGAP_TEST_SECRET", "hunter2-in-the-environment")
     told(root, trials=1)
     assert b"hunter2-in-the-environment" not in (root / "mlflow.db").read_bytes()
+
+
+def test_the_database_appears_whole_or_not_at_all(tmp_path):
+    """A launch killed while MLflow makes its tables must leave nothing that a later one cannot open."""
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    from study.mlflow_database import make_database
+
+    path = tmp_path / "mlflow.db"
+    code = f"from study.mlflow_database import make_database; from pathlib import Path; make_database('sqlite:///{path}', Path('{tmp_path}'))"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob(".mlflow.db.*.tmp")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not path.exists(), "it was killed while the file was being made"
+    make_database(f"sqlite:///{path}", tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mlflow.db"], "what the killed one left is gone"
+    before = path.stat().st_mtime_ns
+    make_database(f"sqlite:///{path}", tmp_path)
+    assert path.stat().st_mtime_ns == before
