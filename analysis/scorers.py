@@ -32,7 +32,7 @@ from analysis.scorer_base import (
 
 __all__ = ["DEFAULT_SCORERS", "FAMILIES", "Features", "Scorer", "ScorerInfo", "best_temperature", "default_scorers",
            "fit_scorers", "get_scorer", "nearest", "needs_head", "own_scorer", "register", "score_all", "scorer_class",
-           "scorer_names", "settle_parameters"]
+           "scorer_names", "settle_parameters", "usable_scorers"]
 
 DEFAULT_SCORERS = ("msp", "entropy", "max_logit", "energy", "margin", "knn", "mahalanobis", "relative_mahalanobis")
 
@@ -56,6 +56,12 @@ def needs_head(name: str, own: Iterable[str] = ()) -> bool:
     """Whether a scorer needs the linear head, and so cannot judge methods that have none; errors as
     ``scorer_class``."""
     return "head" in scorer_class(name, own).info.needs
+
+
+def usable_scorers(own: Iterable[str], *, linear_head: bool) -> list[str]:
+    """The scorers that can judge a method of these scores of its own, with or without a linear head."""
+    own = tuple(own)
+    return [name for name in scorer_names(own) if linear_head or not needs_head(name, own)]
 
 
 def fit_scorers(names: Iterable[str], train: Features, *, parameters: Mapping[str, Mapping[str, Any]] | None = None,

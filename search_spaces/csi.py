@@ -22,8 +22,8 @@ def contrastive_parameters() -> dict[str, Parameter]:
                        why="auto turns square images whose source says that this keeps labels, and swaps the quarters "
                            "of others"),
         "crop_scale": Float(low=0.08, high=0.9, default=0.8, legal=(0.01, 1.0), role="scientific",
-                            why="smallest area of a resized crop; the paper's 0.08 needs its hundreds of epochs: in "
-                                "10 to 15, 0.8 gave the best nominal accuracy (benchmarks/README.md)"),
+                            why="smallest area of a resized crop; the paper's 0.08 is meant for its hundreds of epochs: in "
+                                "15 of digits, 0.8 gave the best nominal accuracy (benchmarks/README.md)"),
         "jitter_strength": Float(low=0.0, high=1.5, default=1.0, legal=(0.0, 2.0), role="scientific",
                                  why="of the colour jitter (0.4, 0.4, 0.4, 0.1): the features ignore what it changes"),
         "grey": Fixed(0.2, legal=FRACTION, why="probability of losing all colour, from the paper"),

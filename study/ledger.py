@@ -163,9 +163,10 @@ class Ledger:
         from optuna.trial import TrialState
 
         signal = self.spec.selection.signal
-        told = {name: value for name, value in outcome.get("signals", {}).items() if math.isfinite(value)}
+        signals = outcome.get("signals", {})
+        told = {name: value for name, value in signals.items() if math.isfinite(value)}
         if not outcome.get("reason") and not outcome.get("pruned") and signal not in told:
-            outcome = {**outcome, "reason": f"signal {signal} is {outcome.get('signals', {}).get(signal, 'missing')}"}
+            outcome = {**outcome, "reason": f"signal {signal} is {signals.get(signal, 'missing')}"}
         outcome = {**outcome, "signals": told or None}
         state = TrialState.FAIL if outcome.get("reason") else TrialState.COMPLETE
         state = TrialState.PRUNED if outcome.get("pruned") else state

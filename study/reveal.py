@@ -119,18 +119,17 @@ class _Reveal:
         # a forest for each member of an ensemble costs as much as all else, so only what was chosen gets them
         parts = self.latent_parts if trial.number == self.selected.number else 1
         plain = {"method": self.method, "params": trial.params, "rule": rule, "scorers": self.scorers,
-                 "latent_parts": parts}
+                 "latent_parts": parts, "representation_reason": found.get("reason")}
         weights = (read_json(model_folder / "result.json") or {}).get("weights_sha256")
         return Job(
             kind="reveal", run=reveal_trial, label=f"reveal of {trial.key}" + (f" seed {seed}" if seed else ""),
             inputs={**plain, "trial": trial.number, "seed": self.spec.data.seeds[0] if seed is None else seed,
                     "split": self.split, "weights": weights, "vault": self.vault.digest,
-                    "view": self._view_digest(), "representation": found.get("weights_sha256"), "representation_reason": found.get("reason")},
+                    "view": self._view_digest(), "representation": found.get("weights_sha256")},
             arguments={
                 **plain, "view": self.view, "vault_folder": self._vault_folder(), "settings": self.settings,
                 "model_folder": model_folder.resolve(), "scores_path": target.with_suffix(".safetensors"),
                 "representation": representation.folder(self.folder) if "auroc" in found else None,
-                "representation_reason": found.get("reason"),
             },
             result_path=target,
         )

@@ -206,11 +206,10 @@ class _Plan:
     def _synthetic_objective(self) -> Callable[[str, dict], float]:
         """``synthetic_outlier_auroc`` of a scorer with given parameters, on the best trial's cached features."""
         from trainables.methods import get_method
-        from trainables.synthetic import DEFAULT_TRANSFORMS
+        from trainables.synthetic import unseen_transforms
 
         trial = self.finalists[0]
-        # what a method was trained to tell apart says nothing of how it takes what it has not seen
-        transforms = [name for name in DEFAULT_TRANSFORMS if name not in get_method(self.method).trains_on]
+        transforms = list(unseen_transforms(get_method(self.method).trains_on))
         job = Job(
             kind="synthetic", run=embed_synthetic, label=f"synthetic outliers of {trial.key}",
             inputs={"trial": trial.key, "params": trial.params, "view": self.view.digest, "transforms": transforms,
@@ -233,9 +232,9 @@ def scorers_in_use(spec: StudySpec, own: tuple[str, ...], *, linear_head: bool =
     reads the weights of a linear head which the method lacks, is left out.
     """
     from analysis.fusion import RULES
-    from analysis.scorers import DEFAULT_SCORERS, needs_head, scorer_names
+    from analysis.scorers import DEFAULT_SCORERS, usable_scorers
 
-    known = [name for name in [*scorer_names(), *own] if linear_head or not needs_head(name, own)]
+    known = usable_scorers(own, linear_head=linear_head)
     names = [name for name in spec.selection.scorers if name in known] or [*DEFAULT_SCORERS, *own]
     rule = spec.selection.scorer_rule
     return names if rule in RULES or rule in names or rule not in known else [*names, rule]

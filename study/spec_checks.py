@@ -34,7 +34,7 @@ def check_posthoc(ranges: dict[str, dict[str, dict[str, Any]]]) -> None:
 def check_scorers(methods: list[str], chosen: list[str], rule: str) -> None:
     """``[selection]``: every scorer is known, and the one that is the rule can be computed for every method."""
     from analysis.fusion import RULES
-    from analysis.scorers import needs_head, scorer_names
+    from analysis.scorers import needs_head, scorer_names, usable_scorers
 
     known, taken = scorer_names(), {*RULES, *RESERVED}
     if hidden := taken & set(known):
@@ -56,10 +56,10 @@ def check_scorers(methods: list[str], chosen: list[str], rule: str) -> None:
     if rule not in (*RULES, *known):
         raise ValueError(f"selection.scorer_rule: unknown {rule!r}{nearest(rule, [*RULES, *known])}")
     for name, method in built.items():
-        if rule not in (*RULES, *scorer_names(), *method.own_scorers):
+        usable = usable_scorers(method.own_scorers, linear_head=method.linear_head)
+        if rule not in (*RULES, *usable):
+            if rule in scorer_names():
+                raise ValueError(f"selection.scorer_rule: {rule!r} reads a linear head, which {name} does not have")
             raise ValueError(f"selection.scorer_rule: {name} has no scorer {rule!r}")
-        if rule in scorer_names() and needs_head(rule) and not method.linear_head:
-            raise ValueError(f"selection.scorer_rule: {rule!r} reads a linear head, which {name} does not have")
-        usable = {*scorer_names(), *method.own_scorers}
-        if chosen and not any(s in usable and (method.linear_head or not needs_head(s, method.own_scorers)) for s in chosen):
+        if chosen and not set(chosen) & set(usable):
             raise ValueError(f"selection.scorers: {name} can use none of {', '.join(chosen)}; add one that it can")

@@ -20,9 +20,9 @@ from trainables.files import read_arrays, read_json, write_json
 REVEALED = (
     "closed_set_accuracy", "scorer_auroc", "scorer_auroc_ci", "oracle_detector_auroc", "oracle_detector_ci",
     "linear_oracle_auroc", "member_oracle_aurocs", "oracle_representation_auroc", "oracle_representation_ci",
-    "representation_reason", "extraction_gap", "extraction_gap_ci", "extraction_gap_p_value", "extraction_gap_max_logit", "representation_gap",
-    "representation_gap_ci", "representation_gap_p_value", "aupr_anomaly", "aupr_nominal", "fpr_at_95_tpr",
-    "equal_error_rate", "anomalies_missed_at_95_acceptance", "oscr",
+    "representation_reason", "extraction_gap", "extraction_gap_ci", "extraction_gap_p_value",
+    "extraction_gap_max_logit", "representation_gap", "representation_gap_ci", "representation_gap_p_value",
+    "aupr_anomaly", "aupr_nominal", "fpr_at_95_tpr", "equal_error_rate", "anomalies_missed_at_95_acceptance", "oscr",
 )
 
 

@@ -109,16 +109,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@contextlib.contextmanager
-def registered(method: Method) -> Iterator[str]:
-    """The method under a name by which the training loop finds it; it may be one that nobody has registered."""
+def require_own_name(method: Method) -> None:
+    """Fails where another method goes by this one's name."""
     name = method.info.name
     if name in methods.built_in() or name in methods.PLUGINS:
         require(methods.get_method(name) is method, f"there is another method named {name!r}")
-        yield name
-        return
-    methods.PLUGINS[name] = method
-    try:
-        yield name
-    finally:
-        del methods.PLUGINS[name]

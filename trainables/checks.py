@@ -36,8 +36,8 @@ from trainables.check_tools import (
     close,
     named,
     one_thread,
-    registered,
     require,
+    require_own_name,
     subject_of,
     view,
 )
@@ -314,9 +314,10 @@ def training_resumes_bit_for_bit(s: Subject) -> None:
     params = s.params(learning_rate=min(0.05, s.params()["learning_rate"]))
 
     def start(folder: Path) -> Training:
-        return Training(method=name, view=tiny, params=params, settings=settings, seed=3, folder=folder)
+        return Training(method=s.method, view=tiny, params=params, settings=settings, seed=3, folder=folder)
 
-    with registered(s.method) as name, tempfile.TemporaryDirectory() as place:
+    require_own_name(s.method)
+    with tempfile.TemporaryDirectory() as place:
         straight = start(Path(place, "a"))
         while not straight.done:
             straight.step()

@@ -66,7 +66,7 @@ class Evaluation:
     def features_and_signals(self, model: nn.Module, *, seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """What ``features.safetensors`` holds, and the nominal-only signals of the trial."""
         from analysis.signals import computed_signals
-        from trainables.synthetic import DEFAULT_TRANSFORMS, synthetic_outlier_auroc
+        from trainables.synthetic import synthetic_outlier_auroc, unseen_transforms
 
         features = self._features(model)
         subset = self._subset(SYNTHETIC_IMAGES)
@@ -75,7 +75,7 @@ class Evaluation:
         signals["synthetic_outlier_auroc"] = synthetic_outlier_auroc(
             lambda images: self._logits(model, images), self.validation[subset],
             torch.from_numpy(features["validation/logits"]).to(self.device)[subset], seed=seed,
-            transforms=tuple(t for t in DEFAULT_TRANSFORMS if t not in self.method.trains_on),
+            transforms=unseen_transforms(self.method.trains_on),
         )
         return features, {name: float(value) for name, value in signals.items()}
 

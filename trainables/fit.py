@@ -28,6 +28,7 @@ from trainables.methods.base import Diverged
 
 if TYPE_CHECKING:
     from trainables.data import View
+    from trainables.methods.base import Method
 
 __all__ = ["Diverged", "TrainSettings", "Training", "derive_seed", "embed_images", "fit", "load_model", "pick_device",
            "read_features", "read_result"]
@@ -64,7 +65,8 @@ class Training:
     """One trial, resumable epoch by epoch: ``while not t.done: t.step()``, then ``t.finish()``."""
 
     def __init__(
-        self, *, method: str, view: View, params: dict, settings: TrainSettings, seed: int, folder: Path | None = None
+        self, *, method: str | Method, view: View, params: dict, settings: TrainSettings, seed: int,
+        folder: Path | None = None,
     ) -> None:
         """With a ``folder``: continues from its newest intact checkpoint, and a finished one is done at once.
 

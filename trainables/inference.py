@@ -71,7 +71,7 @@ def embed_images(
 
     Of ``view`` only mean and std are used.
     """
-    method = get_method(method) if isinstance(method, str) else method
+    method = get_method(method)
     normalise = Normaliser(view.mean, view.std, device)
     out = embed_all(model.to(device), method, to_device(images, torch.device(device)), normalise, batch_size=batch_size)
     return {name: tensor.cpu().numpy() for name, tensor in out.items()}

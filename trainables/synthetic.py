@@ -15,6 +15,12 @@ from torch.nn import functional as F
 DEFAULT_TRANSFORMS = ("jigsaw", "noise", "blur")
 
 
+def unseen_transforms(trains_on: frozenset[str]) -> tuple[str, ...]:
+    """The default ones but those that a method was trained to tell apart: these say nothing of how it takes what it has
+    not seen."""
+    return tuple(name for name in DEFAULT_TRANSFORMS if name not in trains_on)
+
+
 def jigsaw(images: Tensor, generator: torch.Generator) -> Tensor:
     """Tiles of a 4×4 grid (2×2 below 16 pixels) shuffled, differently for each image, never left as they were."""
     height, width = images.shape[1:3]

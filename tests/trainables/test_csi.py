@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from contrastive_reference import cosine, pairwise
 from torch import nn
 from torch.nn import functional as F
 
@@ -43,23 +44,7 @@ def pictures(count=6, shape=(1, 8, 8), *, seed=1):
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def cosine(a, b):
-    return (a * b).sum() / (a.norm() * b.norm())
-
-
 # -- losses -------------------------------------------------------------------------------------------------------------
-
-
-def pairwise(p, positives_of, *, temperature):
-    """Mean over anchors of −mean over positives of log(exp(s_ip) / sum over a ≠ i of exp(s_ia)), double loop."""
-    total, anchors = 0.0, 0
-    for i in range(len(p)):
-        denominator = sum(torch.exp(cosine(p[i], p[a]) / temperature) for a in range(len(p)) if a != i)
-        positives = positives_of(i)
-        if positives:
-            terms = [torch.log(torch.exp(cosine(p[i], p[j]) / temperature) / denominator) for j in positives]
-            total, anchors = total - sum(terms) / len(positives), anchors + 1
-    return total / anchors
 
 
 def rows_by_loop(model, images):

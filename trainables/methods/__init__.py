@@ -39,11 +39,13 @@ def register(method: Method) -> Method:
     return method
 
 
-def get_method(name: str) -> Method:
-    """The method; ValueError naming the nearest for an unknown one."""
+def get_method(name: str | Method) -> Method:
+    """The method of a name, or the method itself; ValueError naming the nearest for an unknown name."""
     import difflib
     import importlib
 
+    if not isinstance(name, str):
+        return name
     if name in built_in():
         method = importlib.import_module(f"trainables.methods.{name}").METHOD
         if method.info.name != name:

@@ -44,13 +44,15 @@ class Shifts(nn.Module):
         self.register_buffer("kind", torch.tensor(KINDS.index("permutation" if self.automatic else shift)))
         if shift == "noise":
             self.register_buffer("pattern", torch.randn(channels, height, width))
-        for end in ("darkest", "brightest"):  # of a channel, normalised: what the augmentation cuts to
-            self.register_buffer(end, torch.full((channels, 1, 1), 2.0 * (1 if end == "brightest" else -1)))
+            # of each channel, normalised: what the augmentation cuts to
+            self.register_buffer("darkest", torch.full((channels, 1, 1), -2.0))
+            self.register_buffer("brightest", torch.full((channels, 1, 1), 2.0))
 
     def describe(self, view) -> None:
-        mean, std = torch.as_tensor(view.mean, dtype=torch.float32), deviations(view.std)
-        self.darkest.copy_((-mean / std).view_as(self.darkest))
-        self.brightest.copy_(((1 - mean) / std).view_as(self.brightest))
+        if KINDS[int(self.kind)] == "noise":
+            mean, std = torch.as_tensor(view.mean, dtype=torch.float32), deviations(view.std)
+            self.darkest.copy_((-mean / std).view_as(self.darkest))
+            self.brightest.copy_(((1 - mean) / std).view_as(self.brightest))
         if self.automatic:
             turns = view.rotations_keep_labels and self.square
             self.kind.fill_(KINDS.index("rotation" if turns else "permutation"))

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.augment import deviations
+from trainables.randaugment import LUMINANCE
 
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}  # at strength 1
 JITTER_PROBABILITY = 0.8
 ASPECT = 4 / 3  # largest ratio of a crop's sides, before it is resized
-LUMA = {1: (1.0,), 3: (0.299, 0.587, 0.114)}
+LUMA = {1: (1.0,), 3: LUMINANCE}
 
 
 class SimCLRAugment(nn.Module):

@@ -93,10 +93,6 @@ class Auxiliary(Classifier):
         return [nn.ModuleList([model.encoder, model.head]), model.rotation, model.recolouring, model.sobel]
 
     @torch.no_grad()
-    def logits(self, model, images) -> Tensor:
-        return model(images)[1]
-
-    @torch.no_grad()
     def embed(self, model, images) -> dict[str, Tensor]:
         z, logits = model(images)
         confidence = torch.zeros(len(images), device=images.device)

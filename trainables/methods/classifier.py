@@ -43,6 +43,10 @@ class Classifier(Method):
         return cross_entropy, {"cross_entropy": cross_entropy.detach()}
 
     @torch.no_grad()
+    def logits(self, model, images) -> Tensor:
+        return model(images)[1]
+
+    @torch.no_grad()
     def embed(self, model, images) -> dict[str, Tensor]:
         z, logits = model(images)
         return {"z": z, "logits": logits}

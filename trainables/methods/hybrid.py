@@ -92,10 +92,6 @@ class Hybrid(Classifier):
         return [nn.ModuleList([model.encoder, model.decoder]), model.head] if model.probed else [model]
 
     @torch.no_grad()
-    def logits(self, model, images) -> Tensor:
-        return model(images)[1]
-
-    @torch.no_grad()
     def embed(self, model, images) -> dict[str, Tensor]:
         z, logits = model(images)
         scores = self._scores(model, images, z, logits)
