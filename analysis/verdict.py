@@ -203,12 +203,15 @@ def _extraction_words(summary: Mapping[str, Any], method: str, means: dict[str, 
     text = f"the scorer reads {rows.number(scorer)}, a forest with labelled anomalies {rows.number(oracle)} from the same z"
     if gap is None:
         return text + "."
-    chosen, known = by_split(summary, method), {}
-    for split, row in chosen.items():
-        if (value := rows.finite(row.get("extraction_gap"))) is not None:
-            known[split] = value
-    gaps, chosen = rows.over_distinct_classes(summary, known), list(chosen.values())
-    pair = mean_interval(gaps) if len(gaps) > 1 else rows.interval(chosen[0].get("extraction_gap_ci"))
+    known = {split: row for split, row in by_split(summary, method).items()
+             if rows.finite(row.get("extraction_gap")) is not None}
+    independent = rows.over_distinct_classes(summary, {split: row["extraction_gap"] for split, row in known.items()})
+    limits = [rows.interval(row.get("extraction_gap_ci")) for row in known.values()]
+    pair = None
+    if len(independent) > 1:
+        pair = mean_interval(independent)
+    elif None not in limits:  # one set of classes: the mean of its splits' intervals
+        pair = tuple(sum(ends) / len(limits) for ends in zip(*limits))
     if pair is not None and pair[0] <= 0 <= pair[1]:
         return f"{text}: {rows.signed(gap)}, no extraction gap beyond noise."
     if gap < 0:

@@ -41,3 +41,16 @@ def test_what_many_methods_selected_is_told_by_method():
     made = fake.nominal_only(methods=fake.NINE, splits=(0, 1, 2), trials=2)
     sentences = verdict(made, selection=fake.selection(made)).sentences
     assert len(sentences) == 9 and all("over 3 splits" in sentence for sentence in sentences)
+
+
+def test_the_gap_of_splits_of_one_class_set_is_judged_by_all_their_intervals():
+    """Not by the first one's, which lies about another gap."""
+    made = study({"a": [0.90, 0.90, 0.90]}) | {"nominal_classes": {str(split): ["x", "y"] for split in range(3)}}
+    for row, gap in zip(made["rows"], (0.01, 0.06, 0.05), strict=True):
+        row.update(extraction_gap=gap, extraction_gap_ci=[gap - 0.03, gap + 0.03])
+    (said,) = verdict(made).gaps
+    assert said.endswith("at least 0.040 is in z but not extracted.")
+    for row in made["rows"]:
+        row["extraction_gap_ci"] = [row["extraction_gap"] - 0.05, row["extraction_gap"] + 0.05]
+    (said,) = verdict(made).gaps
+    assert said.endswith("+0.040, no extraction gap beyond noise.")
