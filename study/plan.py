@@ -20,17 +20,19 @@ def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
     from trainables.methods import get_method
 
     names = [(method, split) for split in spec.data.splits for method in spec.methods]
-    folded = spec.selection.finalists if spec.selection.fold_trials == "finalists" else spec.search.trials
+    folded = {method: spec.search.trials if spec.selection.folds_every_trial(method) else spec.selection.finalists
+              for method in spec.methods}
     anomalies = spec.data.anomaly_classes != []
     per_name = {
-        "trials": spec.search.trials, "fold models": folded * spec.selection.folds,
-        "retrained seeds": (len(spec.data.seeds) - 1) * anomalies, "oracle representations": int(anomalies),
+        "trials": spec.search.trials, "retrained seeds": (len(spec.data.seeds) - 1) * anomalies,
+        "oracle representations": int(anomalies),
     }
     counts = {kind: number * len(names) for kind, number in per_name.items()}
+    counts["fold models"] = sum(folded[method] * spec.selection.folds for method, _ in names)
     counts["reveals"] = (spec.search.trials + len(spec.data.seeds) - 1) * len(names) * anomalies
     epochs = {method: spec.training.for_method(method)["epochs"] / spec.training.epochs for method in spec.methods}
     each = {method: get_method(method).info.relative_cost * epochs[method] for method in spec.methods}
-    cost = sum(each[method] for method, _ in names) * sum(per_name.values())
+    cost = sum(each[method] * (sum(per_name.values()) + folded[method] * spec.selection.folds) for method, _ in names)
     return {
         "study": spec.name, "folder": str(folder), "begun": (folder / "spec.toml").exists(), "jobs": counts,
         "cost_in_classifier_trainings": round(cost, 1), "seconds_per_training": _measured_seconds(spec, folder, each),
@@ -84,13 +86,14 @@ def _disk(spec: StudySpec) -> int | None:
         images = min(images, spec.data.limit * classes)
     total = len(spec.data.splits) * images * height * width * channels
     for method in spec.methods:
+        folded = spec.search.trials if spec.selection.folds_every_trial(method) else spec.selection.finalists
         network = spec.training.for_method(method)["network"]
         with torch.random.fork_rng(devices=[]):
             model = get_method(method).build((height, width, channels), classes, network, spec.space(method).default())
         weights = 4 * sum(p.numel() for p in model.parameters())
         with torch.inference_mode():
             z = get_method(method).embed(model.eval(), torch.zeros(1, channels, height, width))["z"].shape[1]
-        models = spec.search.trials + spec.selection.folds * spec.selection.finalists + 1
+        models = spec.search.trials + spec.selection.folds * folded + 1
         total += len(spec.data.splits) * models * (weights + 4 * images * (z + classes))
     return total
 

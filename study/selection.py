@@ -128,7 +128,7 @@ class _Plan:
 
     def _fold_trials(self) -> list[TrialRecord]:
         others = [t for t in self.trials if t.state == "completed" and t not in self.finalists]
-        return [*self.finalists, *(others if self.spec.selection.fold_trials == "all" else [])]
+        return [*self.finalists, *(others if self.spec.selection.folds_every_trial(self.method) else [])]
 
     def fold_signals(self) -> dict[str, float]:
         """``pseudo_novel_auroc`` of every trial that has fold models, each with its own ranking of the scorers."""

@@ -158,7 +158,7 @@ class SelectionSpec(_Table):
     signal: str = "val_accuracy"
     finalists: Positive = 1
     folds: NonNegative = 3
-    fold_trials: Literal["finalists", "all"] = "finalists"
+    fold_trials: Literal["finalists", "all"] | list[str] = "finalists"  # a list: all trials of these methods
     scorers: list[str] = []
     scorer_signal: Literal["pseudo_novel_auroc"] = "pseudo_novel_auroc"
     scorer_rule: str = "top_half_mean"
@@ -169,6 +169,10 @@ class SelectionSpec(_Table):
         from analysis.signals import trial_signal_names
 
         return _known(value, trial_signal_names())
+
+    def folds_every_trial(self, method: str) -> bool:
+        """Whether fold models are trained for all of a method's trials, not only for its finalists."""
+        return self.fold_trials == "all" or (isinstance(self.fold_trials, list) and method in self.fold_trials)
 
     @model_validator(mode="after")
     def _rule_is_possible(self) -> SelectionSpec:
@@ -253,6 +257,10 @@ class StudySpec(_Table):
     @model_validator(mode="after")
     def _scorers_are_known(self) -> StudySpec:
         check_scorers(self.methods, self.selection.scorers, self.selection.scorer_rule)
+        folded = self.selection.fold_trials
+        for method in folded if isinstance(folded, list) else []:
+            if method not in self.methods:
+                raise ValueError(f"selection.fold_trials: {method!r} is none of this study's methods")
         return self
 
     @model_validator(mode="after")
