@@ -2,40 +2,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from analysis import plot_data
+from analysis import caution_checks as checks
 from analysis import summary_rows as rows
+from analysis.caution_checks import Caution, place, span, where
+
+__all__ = ["CHECKS", "Caution", "edge_side", "find", "where"]
 
 FEW_TRIALS = 10  # below this TPE has hardly left its random start, and a best of few is mostly luck
-NO_ORDER = 0.1  # a Kendall τ below this is no relation worth the name
 LOST = 0.05  # AUROC; less is seed noise
 EDGE = 0.02  # share of a range (on its own scale) that counts as its edge
 LEVELS = ("stop", "care", "note")
-
-
-@dataclass(frozen=True)
-class Caution:
-    """level: "stop" (do not believe the numbers), "care" (read them with care), "note" (good to know)."""
-
-    level: str
-    text: str
 
 
 def find(summary: Mapping[str, Any], *, spec: Mapping[str, Any] | None = None) -> list[Caution]:
     """Every caution that holds, by level, then in the order of the checks."""
     found = [caution for check in CHECKS for caution in check(summary, spec or {})]
     return sorted(found, key=lambda caution: LEVELS.index(caution.level))
-
-
-def where(places: Iterable[tuple[str, Any]]) -> str:
-    """hybrid (split 0) and csi (splits 0, 2): methods and splits in words."""
-    splits: dict[str, list[str]] = {}
-    for method, split in places:
-        splits.setdefault(method, []).append(str(split))
-    return rows.listed(f"{method} (split{'s' * (len(names) > 1)} {', '.join(names)})" for method, names in splits.items())
 
 
 def _contaminated(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
@@ -72,39 +58,28 @@ def _lost_trials(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterato
     failed = [row for row in trials if row.get("state") == "failed"]
     if failed:
         by_method = {m: sum(row["method"] == m for row in failed) for m in dict.fromkeys(r["method"] for r in failed)}
-        where = ", ".join(f"{method} {count}" for method, count in by_method.items())
+        whose = ", ".join(f"{method} {count}" for method, count in by_method.items())
         level = "care" if len(failed) * 5 >= len(trials) else "note"
-        yield Caution(level, f"{len(failed)} of {rows.plural(len(trials), 'trial')} failed ({where}).")
+        yield Caution(level, f"{len(failed)} of {rows.plural(len(trials), 'trial')} failed ({whose}).")
     pruned = sum(row.get("state") == "pruned" for row in trials)
     if pruned:
         yield Caution("note", f"{rows.plural(pruned, 'trial')} stopped early by the pruner, so never measured.")
 
 
 def _worse_than_chance(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
-    found = {_place(row): auroc for row in rows.selected_rows(summary)
+    found = {place(row): auroc for row in rows.selected_rows(summary)
              if (auroc := rows.finite(row.get("scorer_auroc"))) is not None and auroc < 0.5}
     if found:
-        yield Caution("care", f"{where(found)}: the frozen rule is worse than chance ({_span(found.values())}).")
+        yield Caution("care", f"{where(found)}: the frozen rule is worse than chance ({span(found.values())}).")
 
 
 def _lost_representation(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
     """A network that was shown the anomalous classes should hold no less about them: else its training went wrong."""
-    found = {_place(row): row.get("oracle_representation_auroc") for row in rows.selected_rows(summary)
+    found = {place(row): row.get("oracle_representation_auroc") for row in rows.selected_rows(summary)
              if (gap := rows.finite(row.get("representation_gap"))) is not None and gap < -LOST}
     if found:
-        text = f"{where(found)}: the network trained on all classes holds less ({_span(found.values())})"
+        text = f"{where(found)}: the network trained on all classes holds less ({span(found.values())})"
         yield Caution("care", f"{text} than the one that never saw the anomalies; that oracle cannot be trusted.")
-
-
-def _blind_signal(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
-    """Only where trials were drawn at random: among trials that a sampler chose by the signal, τ says little."""
-    scatter = plot_data.signal_scatter(summary, spec=spec)
-    blind = [panel for panel in scatter["panels"] if panel["tau"] is not None and panel["tau"] < NO_ORDER]
-    if blind and not scatter["biased"]:
-        taus = [panel["tau"] for panel in blind]
-        words = " to ".join(dict.fromkeys(rows.signed(tau, 2) for tau in (min(taus), max(taus))))
-        places = where((panel["method"], panel["split"]) for panel in blind)
-        yield Caution("care", f"{places}: {blind[0]['signal']} hardly orders the trials by AUROC (Kendall τ {words}).")
 
 
 def _at_the_edge(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
@@ -116,21 +91,11 @@ def _at_the_edge(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterato
         for name, value in (row.get("params") or {}).items():
             side = edge_side(value, ranges.get(name))
             if side:
-                found.setdefault((name, side), {})[_place(row)] = value
+                found.setdefault((name, side), {})[place(row)] = value
     for (name, side), places in found.items():
         values = " to ".join(dict.fromkeys(rows.short(value) for value in (min(places.values()), max(places.values()))))
         text = f"{where(places)}: the selected {name} ({values}) lies at the {side} edge of its range"
         yield Caution("care", f"{text}; a wider range may hold better.")
-
-
-def _place(row: rows.Row) -> tuple[str, Any]:
-    return row["method"], row.get("split", 0)
-
-
-def _span(values: Iterable[object]) -> str:
-    """0.412, or 0.412 to 0.466."""
-    known = [value for value in map(rows.finite, values) if value is not None] or [None]
-    return " to ".join(dict.fromkeys((rows.number(min(known)), rows.number(max(known)))))
 
 
 def edge_side(value: object, limits: object) -> str | None:
@@ -157,21 +122,27 @@ def _duplicates(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator
         yield Caution("note", f"{rows.plural(skipped, 'file')} could not be read as an image and was left out.")
     count = int(sum(rows.finite(value) or 0 for key, value in found.items() if key != "skipped_files"))
     if count:
-        text = f"{rows.plural(count, 'image')} found more than once in the data; copies were kept from straddling parts."
+        found_words = f"{rows.plural(count, 'image')} found more than once in the data"
+        text = f"{found_words}; copies were kept from straddling parts."
         yield Caution("note", text)
 
 
 def _no_representation(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
-    reasons: dict[str, list[tuple[str, Any]]] = {}
+    """Reasons that differ in a number alone are one reason."""
+    found: dict[str, list[tuple[str, tuple[str, Any]]]] = {}
     for row in rows.selected_rows(summary):
-        if row.get("representation_reason"):
-            reasons.setdefault(row["representation_reason"], []).append((row["method"], row.get("split", 0)))
-    for reason, places in reasons.items():
-        yield Caution("note", f"{where(places)}: no oracle representation, its training failed ({reason}).")
+        reason = str(row.get("representation_reason") or "")
+        if reason:
+            found.setdefault(re.sub(r"-?\d[\d.]*(e[+-]?\d+)?", "…", reason), []).append((reason, place(row)))
+    for shape, items in found.items():
+        reason = shape if len({reason for reason, _ in items}) > 1 else items[0][0]
+        places = where(at for _, at in items)
+        yield Caution("note", f"{places}: no oracle representation, its training failed ({reason}).")
 
 
 CHECKS = (
-    _contaminated, _revealed_before, _unselected, _few_trials, _worse_than_chance, _lost_representation,
-    _no_representation, _blind_signal,
-    _at_the_edge, _lost_trials, _duplicates,
+    _contaminated, _revealed_before, checks.nothing_learnt, _unselected, _few_trials, checks.wide_intervals,
+    checks.noisy_seeds, _worse_than_chance, _lost_representation, _no_representation, checks.fallback_rule,
+    checks.blind_signal, checks.tied, checks.saturated, checks.no_better_than_default, _at_the_edge, _lost_trials,
+    checks.failing_methods, _duplicates, checks.unanswered,
 )

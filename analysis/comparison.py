@@ -59,7 +59,7 @@ def compare(summary: Mapping[str, Any], first: str, second: str, *, rivals: int 
     centre = sum(differences) / len(differences)
     means = tuple(sum(found[s]["scorer_auroc"] for s in shared) / len(shared) for found in (ours, theirs))
     more = {"means": means, "rivals": rivals}
-    drowned = abs(centre) < 1.96 * _seed_spread(summary, first, second, shared)
+    drowned = abs(centre) < 1.96 * seed_spread(summary, first, second, shared)
     independent = rows.over_distinct_classes(summary, dict(zip(shared, differences, strict=True)))
     if len(independent) > 1:
         low, high = mean_interval(independent, rivals=rivals)
@@ -69,7 +69,7 @@ def compare(summary: Mapping[str, Any], first: str, second: str, *, rivals: int 
     # one set of classes: splits of it differ by images alone, so each one's interval about its own difference holds
     paired = [_paired(summary, first, second, split) for split in shared]
     basis, widen = ("paired", _widening(rivals)) if None not in paired else ("images", 1.0)
-    limits = paired if basis == "paired" else [_recovered_interval(ours[s], theirs[s], rivals) for s in shared]
+    limits = paired if basis == "paired" else [recovered_interval(ours[s], theirs[s], rivals) for s in shared]
     if None in limits:
         return Comparison(first, second, centre, None, None, "none", 1, drowned, **more)
     below = sum(d - low for d, (low, _) in zip(differences, limits, strict=True)) / len(shared) * widen
@@ -95,7 +95,9 @@ def _widening(rivals: int) -> float:
     return NormalDist().inv_cdf(1 - 0.025 / rivals) / NormalDist().inv_cdf(0.975)
 
 
-def _recovered_interval(ours: rows.Row, theirs: rows.Row, rivals: int) -> tuple[float, float] | None:
+def recovered_interval(ours: rows.Row, theirs: rows.Row, rivals: int = 1) -> tuple[float, float] | None:
+    """Interval of the difference of two rows' AUROCs from their own, taken as independent (Zou & Donner 2008); None
+    where a row has none."""
     a, b = rows.interval(ours.get("scorer_auroc_ci")), rows.interval(theirs.get("scorer_auroc_ci"))
     if a is None or b is None:
         return None
@@ -117,14 +119,15 @@ def _paired(summary: Mapping[str, Any], first: str, second: str, split: object) 
     return None
 
 
-def _seed_spread(summary: Mapping[str, Any], first: str, second: str, splits: list[Any]) -> float:
-    """Standard deviation of the difference that the training seed alone makes; 0 when no seed was repeated."""
+def seed_spread(summary: Mapping[str, Any], first: str, second: str, splits: list[Any]) -> float:
+    """Standard deviation of the mean difference over `splits` that the training seed alone makes; 0 when no seed was
+    repeated."""
     variances: list[float] = []
     for method in (first, second):
-        spreads = []
+        spreads, chosen = [], by_split(summary, method)
         for split in splits:
             again = [r.get("scorer_auroc") for r in rows.retrained_rows(summary, method, split)]
-            values = [rows.finite(v) for v in [by_split(summary, method)[split]["scorer_auroc"], *again]]
+            values = [rows.finite(v) for v in [chosen[split]["scorer_auroc"], *again]]
             known = [value for value in values if value is not None]
             if len(known) > 1:
                 spreads.append(stdev(known) ** 2)

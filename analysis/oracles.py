@@ -6,6 +6,8 @@ add one: a class with an ``info`` record under ``@register``.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -87,14 +89,23 @@ def get_oracle(name: str, *, seed: int = 0, n_jobs: int = 1) -> Oracle:
     return _REGISTRY[name](seed=seed, n_jobs=n_jobs)
 
 
-def forest_oracle(*, seed: int = 0, n_jobs: int = 1, trees: int = FOREST_TREES) -> Oracle:
-    """The forest oracle of the study (1000 trees; fewer for a trial run)."""
-    return ForestOracle(seed=seed, n_jobs=n_jobs, trees=trees)
+def forest_oracle(*, seed: int = 0, n_jobs: int = 1, trees: int = FOREST_TREES, balanced: bool = False) -> Oracle:
+    """The forest oracle of the study (1000 trees; fewer for a trial run). ``balanced``: both classes weigh the same."""
+    return ForestOracle(seed=seed, n_jobs=n_jobs, trees=trees, balanced=balanced)
 
 
-def linear_oracle(*, seed: int = 0, n_jobs: int = 1) -> Oracle:
-    """The linear-probe oracle: is the difference linearly available in z?"""
-    return LinearOracle(seed=seed, n_jobs=n_jobs)
+def linear_oracle(*, seed: int = 0, n_jobs: int = 1, balanced: bool = False) -> Oracle:
+    """The linear-probe oracle: is the difference linearly available in z? ``balanced``: both classes weigh the same."""
+    return LinearOracle(seed=seed, n_jobs=n_jobs, balanced=balanced)
+
+
+@contextlib.contextmanager
+def native_threads(count: int) -> Iterator[None]:
+    """At most so many threads in BLAS and OpenMP, which scikit-learn's ``n_jobs`` does not bound. -1: as they are."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=count if count > 0 else None):
+        yield
 
 
 @register
@@ -107,9 +118,9 @@ class ForestOracle(Oracle):
         paper="Random Forests", year=2001, url="https://doi.org/10.1023/A:1010933404324",
         needs=frozenset({"z", "is_anomaly"}))
 
-    def __init__(self, *, seed: int = 0, n_jobs: int = 1, trees: int = FOREST_TREES):
+    def __init__(self, *, seed: int = 0, n_jobs: int = 1, trees: int = FOREST_TREES, balanced: bool = False):
         super().__init__(seed=seed, n_jobs=n_jobs)
-        self.trees = trees
+        self.trees, self.balanced = trees, balanced
 
     def _fit(self, z: np.ndarray, mask: np.ndarray):
         try:
@@ -118,7 +129,8 @@ class ForestOracle(Oracle):
         except ImportError:
             from sklearn.ensemble import RandomForestClassifier
             self.backend_ = "scikit-learn"
-        forest = RandomForestClassifier(n_estimators=self.trees, random_state=self.seed, n_jobs=self.n_jobs)
+        forest = RandomForestClassifier(n_estimators=self.trees, random_state=self.seed, n_jobs=self.n_jobs,
+                                        class_weight="balanced" if self.balanced else None)
         return forest.fit(z, mask.astype(int))
 
 
@@ -131,11 +143,21 @@ class LinearOracle(Oracle):
         paper="Understanding intermediate layers using linear classifier probes", year=2016,
         url="https://arxiv.org/abs/1610.01644", needs=frozenset({"z", "is_anomaly"}))
 
+    def __init__(self, *, seed: int = 0, n_jobs: int = 1, balanced: bool = False):
+        super().__init__(seed=seed, n_jobs=n_jobs)
+        self.balanced = balanced
+
     def _fit(self, z: np.ndarray, mask: np.ndarray):
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         self.backend_ = "scikit-learn"
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, random_state=self.seed))
+        regression = LogisticRegression(max_iter=2000, random_state=self.seed,
+                                        class_weight="balanced" if self.balanced else None)
+        probe = make_pipeline(StandardScaler(), regression)
         return probe.fit(z.astype(np.float64), mask.astype(int))
+
+
+# the other kinds register themselves below forest and linear, in whose order they are listed
+from analysis import oracle_boosting, oracle_neighbours  # noqa: E402, F401

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis import effects, report_tables
+from analysis import effects, report_cards, report_tables
 from analysis import summary_rows as rows
 from analysis.verdict import verdict
 
@@ -55,11 +55,13 @@ def write_report(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = plots.draw_all(summary, spec=spec, curves=curves)
-    for figure in drawn.values():
-        for name, content in figure.files.items():
-            _write(folder / name, content)
-    page = render(page_data(summary, selection=selection, spec=spec, stamp=stamp), drawn)
+    cards, unanswered = report_cards.cards_of(summary)
+    drawn = plots.draw_all(summary, spec=spec, curves=curves) | report_cards.draw(cards)
+    files = {name: content for figure in drawn.values() for name, content in figure.files.items()}
+    for name, content in (files | report_cards.tables(cards)).items():
+        _write(folder / name, content)
+    data = page_data(summary, selection=selection, spec=spec, stamp=stamp)
+    page = render({**data, "cards": cards, "unanswered": unanswered}, drawn)
     return _write(folder / "index.html", page.encode())
 
 

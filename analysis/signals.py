@@ -7,10 +7,10 @@ validation ``Features``: it is handed nothing else, and so cannot see an anomaly
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from analysis import metrics, plugins
+from analysis import metrics, plugins, signal_geometry
 from analysis.scorer_base import Features, nearest
 
 
@@ -70,6 +70,44 @@ register(SignalInfo(
     "https://arxiv.org/abs/2602.05935"))
 
 
+# Directions below follow from the papers named, or from the reasoning in the title's comment, and were settled before
+# any was compared with anomalies; the study's signal leaderboard says which of them hold.
+register(SignalInfo(
+    "val_balanced_accuracy", "accuracy on nominal validation images, every class counted alike", "maximize", "1",
+    frozenset({"validation/logits", "validation/labels"}),
+    "The Balanced Accuracy and Its Posterior Distribution", "https://doi.org/10.1109/ICPR.2010.764",
+    signal_geometry.balanced_accuracy))
+register(SignalInfo(  # label smoothing and mixup spoil calibration, which the order of scores need not mind
+    "refined_nll", "validation NLL after the temperature that makes it smallest", "minimize", "1",
+    frozenset({"validation/logits", "validation/labels"}),
+    "Rethinking Early Stopping: Refine, Then Calibrate", "https://arxiv.org/abs/2501.19195",
+    signal_geometry.refined_nll))
+register(SignalInfo(  # wide margins leave room between classes, where anomalies may fall
+    "logit_margin", "mean margin of the true class's validation logit, in standard deviations of the logits",
+    "maximize", "1", frozenset({"validation/logits", "validation/labels"}),
+    "Predicting the Generalization Gap in Deep Networks with Margin Distributions", "https://arxiv.org/abs/1810.00113",
+    signal_geometry.logit_margin))
+register(SignalInfo(  # latents that keep more directions than the classes need can show an anomaly
+    "effective_rank", "effective rank of validation latents about their mean", "maximize", "1",
+    frozenset({"validation/z"}),
+    "The Effective Rank: A Measure of Effective Dimensionality", "https://ieeexplore.ieee.org/document/7098875",
+    signal_geometry.effective_rank))
+register(SignalInfo(
+    "rankme", "effective rank of training latents about 0 (RankMe)", "maximize", "1", frozenset({"train/z"}),
+    "RankMe: Assessing the Downstream Performance of Pretrained Self-Supervised Representations by Their Rank",
+    "https://arxiv.org/abs/2210.02885", signal_geometry.rankme))
+register(SignalInfo(  # more collapsed classes were found to stand out better from anomalies (NECO, arXiv 2310.06823)
+    "neural_collapse", "variance within classes relative to that between them (NC1), validation latents", "minimize",
+    "1", frozenset({"validation/z", "validation/labels"}),
+    "Prevalence of Neural Collapse During the Terminal Phase of Deep Learning Training",
+    "https://arxiv.org/abs/2008.08186", signal_geometry.neural_collapse))
+register(SignalInfo(
+    "knn_margin", "distance to the nearest other-class training latent minus to the nearest same-class one", "maximize",
+    "1", frozenset({"validation/z", "validation/labels", "train/z", "train/labels"}),
+    "Margin Based Feature Selection: Theory and Algorithms", "https://doi.org/10.1145/1015330.1015352",
+    signal_geometry.knn_margin))
+
+
 def signal_names() -> list[str]:
     """Every signal, in registry order, then those of installed plug-ins."""
     return [*_REGISTRY, *(name for name in plugins.names("signal") if name not in _REGISTRY)]
@@ -85,6 +123,16 @@ def computed_signals() -> dict[str, Callable[[Features, Features], float]]:
     the built-in ones, then those of the study's plug-ins."""
     plugins.seek("signal", "")  # in a worker: the study's own, all of them
     return {name: info.compute for name, info in _REGISTRY.items() if info.compute}
+
+
+def missing_signals(
+    signals: Mapping[str, float | None], train: Features, validation: Features
+) -> dict[str, float]:
+    """What a trial's record lacks of the signals that features tell: those that came after it was trained.
+
+    A signal that is recorded stays as it is, whatever its value. NaN where a new one is not defined."""
+    return {name: float(compute(train, validation)) for name, compute in computed_signals().items()
+            if name not in signals}
 
 
 def get_signal(name: str) -> SignalInfo:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.metrics import auroc, check_scores, midranks
+from analysis.metrics import check_scores, midranks
 
 
 class Paired(NamedTuple):
@@ -26,13 +26,24 @@ class Paired(NamedTuple):
     z: float
 
 
-def _placements(scores: np.ndarray, mask: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """AUROC; per anomaly the share of nominal images below it; per nominal image the share of anomalies above."""
+class Placements(NamedTuple):
+    """What DeLong's variances are made of: AUROC; per anomaly the share of nominal images below it, per nominal image
+    the share of anomalies above it, ties counted half. Paired tests of two scores need nothing else of them."""
+
+    area: float
+    of_anomalies: np.ndarray
+    of_nominal: np.ndarray
+
+
+def placements(anomaly_score, is_anomaly) -> Placements:
+    """Of scores (N,) against the mask (N,), in the images' order; errors as ``metrics.check_scores``."""
+    scores, mask = check_scores(anomaly_score, is_anomaly)
     ranks = midranks(scores)
     anomalies, nominal = int(mask.sum()), int((~mask).sum())
     of_anomalies = (ranks[mask] - midranks(scores[mask])) / nominal
     of_nominal = 1 - (ranks[~mask] - midranks(scores[~mask])) / anomalies
-    return float(of_anomalies.mean()), of_anomalies, of_nominal
+    area = float((ranks[mask].sum() - anomalies * (anomalies + 1) / 2) / (anomalies * nominal))
+    return Placements(area, of_anomalies, of_nominal)
 
 
 def _variance(of_anomalies: np.ndarray, of_nominal: np.ndarray) -> float:
@@ -73,16 +84,18 @@ def delong_interval(anomaly_score, is_anomaly, level: float = 0.95) -> tuple[flo
     At AUROC 1 or 0, and where the variance is zero or cannot be estimated, an exact or conservative bound from
     disjoint pairs. Errors as ``metrics.check_scores``.
     """
+    found = placements(anomaly_score, is_anomaly)
+    return (found.area, *_single_interval(found, level))
+
+
+def _single_interval(found: Placements, level: float) -> tuple[float, float]:
     quantile = _normal_quantile(level)
-    scores, mask = check_scores(anomaly_score, is_anomaly)
-    _, of_anomalies, of_nominal = _placements(scores, mask)
-    area = auroc(scores, mask)
-    variance = _variance(of_anomalies, of_nominal)
+    area, variance = found.area, _variance(found.of_anomalies, found.of_nominal)
     if variance == 0.0 or area in (0.0, 1.0):
-        return (area, *_degenerate_interval(area, min(len(of_anomalies), len(of_nominal)), level))
+        return _degenerate_interval(area, min(len(found.of_anomalies), len(found.of_nominal)), level)
     centre = math.log(area / (1 - area))
     reach = quantile * math.sqrt(variance) / (area * (1 - area))
-    return area, _expit(centre - reach), _expit(centre + reach)
+    return _expit(centre - reach), _expit(centre + reach)
 
 
 def _expit(value: float) -> float:
@@ -98,31 +111,41 @@ def paired_delong(score_a, score_b, is_anomaly, level: float = 0.95) -> Paired:
     one image): scores that order the images alike differ by exactly 0; else the interval combines two single
     intervals at half the error each (Bonferroni) and the p-value is Hoeffding's. ``z`` is always finite.
     """
-    quantile = _normal_quantile(level)
     a, mask = check_scores(score_a, is_anomaly)
     b, _ = check_scores(score_b, is_anomaly)
-    _, anomalies_a, nominal_a = _placements(a, mask)
-    _, anomalies_b, nominal_b = _placements(b, mask)
-    difference = auroc(a, mask) - auroc(b, mask)
-    variance = _variance(anomalies_a - anomalies_b, nominal_a - nominal_b)
-    if variance > 0.0:
-        error = math.sqrt(variance)
-        z = difference / error
-        p_value = math.erfc(abs(z) / math.sqrt(2))
-        return Paired(difference, max(-1.0, difference - quantile * error), min(1.0, difference + quantile * error),
-                      p_value, z)
     if np.array_equal(midranks(a), midranks(b)):
+        _normal_quantile(level)  # a wrong level is refused here too
         return Paired(0.0, 0.0, 0.0, 1.0, 0.0)
-    return _degenerate_paired(a, b, mask, difference, level)
+    return paired_placements(placements(a, mask), placements(b, mask), level)
 
 
-def _degenerate_paired(a: np.ndarray, b: np.ndarray, mask: np.ndarray, difference: float, level: float) -> Paired:
+def paired_placements(a: Placements, b: Placements, level: float = 0.95) -> Paired:
+    """``paired_delong`` of two scores whose placements are known, of the same images in the same order. Equal placements mean
+    that every pair of images is ordered alike, so the difference is exactly 0; of two perfect scores (AUROC 0 or 1) that
+    says nothing, and the interval stays wide. ValueError where the numbers of images differ."""
+    quantile = _normal_quantile(level)
+    if [len(part) for part in a[1:]] != [len(part) for part in b[1:]]:
+        raise ValueError("placements of two scores need the same anomalies and nominal images")
+    difference = a.area - b.area
+    variance = _variance(a.of_anomalies - b.of_anomalies, a.of_nominal - b.of_nominal)
+    if variance == 0.0:
+        alike = all(np.array_equal(one, other) for one, other in zip(a[1:], b[1:], strict=True))
+        if alike and 0.0 < a.area == b.area < 1.0:
+            return Paired(0.0, 0.0, 0.0, 1.0, 0.0)
+        return _degenerate_paired(a, b, level)
+    error = math.sqrt(variance)
+    z = difference / error
+    p_value = math.erfc(abs(z) / math.sqrt(2))
+    return Paired(difference, max(-1.0, difference - quantile * error), min(1.0, difference + quantile * error), p_value, z)
+
+
+def _degenerate_paired(a: Placements, b: Placements, level: float) -> Paired:
     from statistics import NormalDist
 
-    half_error = 1 - (1 - level) / 2
-    _, low_a, high_a = delong_interval(a, mask, half_error)
-    _, low_b, high_b = delong_interval(b, mask, half_error)
-    pairs = min(int(mask.sum()), int((~mask).sum()))
+    difference, half_error = a.area - b.area, 1 - (1 - level) / 2
+    low_a, high_a = _single_interval(a, half_error)
+    low_b, high_b = _single_interval(b, half_error)
+    pairs = min(len(a.of_anomalies), len(a.of_nominal))
     p_value = min(1.0, 2 * math.exp(-pairs * difference**2 / 2))
     z = math.copysign(NormalDist().inv_cdf(1 - max(p_value, 1e-15) / 2), difference) if p_value < 1 else 0.0
     return Paired(difference, max(-1.0, low_a - high_b), min(1.0, high_a - low_b), p_value, z)

@@ -79,6 +79,24 @@ class Study:
         run(self, stages=("reveal",), offline=offline, progress=progress)
         return self.summary()
 
+    def analyse(
+        self, *, offline: bool = False, progress: Progress | None = None, questions: list[str] | str | None = None,
+        scorers: list[str] | str | None = None, oracles: list[str] | None = None, course: int | None = None,
+    ) -> dict[str, Any]:
+        """Asks a revealed study its questions, without training anything (but for ``course``), and returns the summary.
+
+        ``questions``, ``scorers`` (or "all"), ``oracles`` and ``course`` replace what the spec's ``[analysis]`` says.
+        Raises ``UserError`` where nothing is revealed or a name is unknown.
+        """
+        from study.run import run
+
+        given = {"questions": questions, "scorers": scorers, "oracles": oracles, "course": course}
+        changed = {f"analysis.{key}": value for key, value in given.items() if value is not None}
+        if changed:
+            self.spec = self.spec.changed(changed)
+        run(self, stages=("analyse",), offline=offline, progress=progress)
+        return self.summary()
+
     def report(self) -> Path:
         """Writes ``report/`` anew from what is on disk; returns the path of ``index.html``."""
         from study.launch import write_outputs
@@ -115,12 +133,12 @@ class Study:
         return frozen_selection(self.folder)
 
     def summary(self) -> dict[str, Any]:
-        """``summary.json``, gathered anew from ledger, selection and reveals."""
-        from study.summary import summarise
+        """``summary.json``, gathered anew from ledger, selection, reveals and what was measured for the questions."""
+        from study.analyse import summarise_with_answers
 
         self.require_begun()
         self.selection  # noqa: B018  (raises where nothing is frozen)
-        return summarise(self.ledger(), self.folder)
+        return summarise_with_answers(self.ledger(), self.folder)
 
     def status(self) -> dict[str, Any]:
         """Where the study stands: ``stage``, trials by state for each method and split, and the next command."""

@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("status", _status, "show where a study stands"),
         ("freeze", _freeze, "fix the selection by nominal-only signals"),
         ("reveal", _reveal, "open the anomalies under the frozen selection and measure every trial"),
+        ("analyse", _analyse, "ask a revealed study its questions anew, from cached features; add scorers and oracles"),
         ("report", _report, "write the report anew and print its table"),
         ("export", _export, "write the frozen best configuration, model and detector"),
     ):
@@ -88,11 +89,17 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("study", metavar="STUDY", help="a study's folder, such as runs/digits")
         if name in ("status", "report"):
             sub.add_argument("--json", action="store_true", help="print JSON")
-        if name in ("freeze", "reveal"):
+        if name == "analyse":
+            _analyse_options(sub)
+        if name in ("freeze", "reveal", "analyse"):
             sub.add_argument("--offline", action="store_true", help="do not write to MLflow")
         if name == "export":
             sub.add_argument("--method", help="default: the method that freeze ranked first")
             sub.add_argument("--split", type=int, help="default: the study's first")
+    sub = command("compare", _compare, "compare finished studies: what differs, and whether it is more than noise")
+    sub.add_argument("studies", nargs="+", metavar="STUDY", help="two or more folders; the first is the one compared with")
+    sub.add_argument("--out", metavar="FOLDER", help="write a page, its figures and compare.json there")
+    sub.add_argument("--json", action="store_true", help="print JSON")
     sub = command("methods", _methods, "list the methods, scorers, signals, oracles, networks and sources there are")
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub = command("ui", _ui, "open MLflow on the studies' gaps, on 127.0.0.1")
@@ -101,6 +108,27 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, default=5000)
     sub.add_argument("--open", action="store_true", help="open a browser")
     return parser
+
+
+def _analyse_options(sub: argparse.ArgumentParser) -> None:
+    names = {"type": lambda text: text if text == "all" else [name.strip() for name in text.split(",") if name.strip()]}
+    sub.add_argument("--questions", metavar="NAME,…", help="only these, or all (default: what the spec says)", **names)
+    sub.add_argument("--scorers", metavar="NAME,…", help="scorers to measure beside those in use, or all", **names)
+    sub.add_argument("--oracles", metavar="NAME,…", help="oracles beside forest and linear", **names)
+    sub.add_argument("--course", metavar="POINTS", type=int,
+                     help="train each selected configuration once more and measure it at so many points (0: do not)")
+
+
+def _analyse(options: argparse.Namespace) -> int:
+    from study.api import Study
+    from study.console import Console
+
+    study = Study.open(options.study)
+    study.analyse(offline=options.offline, progress=Console(), questions=options.questions, scorers=options.scorers,
+                  oracles=options.oracles, course=options.course)
+    _print_table(study)
+    print(f"report: {study.folder / 'report' / 'index.html'}")
+    return _exit_code(study)
 
 
 def _launch(options: argparse.Namespace) -> int:
@@ -186,6 +214,16 @@ def _export(options: argparse.Namespace) -> int:
 
     path = Study.open(options.study).export(options.method, split=options.split)
     print(f"exported to {path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
+    return EXIT_DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from study.compare import as_json, compare, text
+
+    found = compare(options.studies, out=options.out)
+    print(as_json(found) if options.json else text(found))
+    if found.page and not options.json:
+        print(f"page: {found.page}")
     return EXIT_DONE
 
 

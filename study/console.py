@@ -65,7 +65,9 @@ class Console:
             self.say(self._line(trial))
 
     def job_done(self, job: Job, result: dict[str, Any]) -> None:
-        """One line a job; a fold, a retraining and a representation cost as much as a trial."""
+        """One line a job; a fold, a retraining and a representation cost as much as a trial, an analysis next to nothing."""
+        if job.kind == "analysis" and "reason" not in result:
+            return
         note = f"failed: {result['reason']}" if "reason" in result else _job_note(job.kind, result)
         self.say(f"{job.label}: {note}")
 

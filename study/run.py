@@ -50,8 +50,9 @@ def run(
         check_server(tracking_uri(study.folder.parent))
     with launch_lock(study.folder), _interruptible():
         check_spec(study.spec, study.folder)
-        forget_half_prepared(study.folder)
-        prepare_data(study.spec, study.folder, skip_bad=skip_bad)
+        if stages != ("analyse",):  # which needs no images but those prepared already, wherever the source is now
+            forget_half_prepared(study.folder)
+            prepare_data(study.spec, study.folder, skip_bad=skip_bad)
         write_spec(study.spec, study.folder)
         projection = Projection(root=study.folder.parent, study=study.spec.name, offline=offline)
         try:
@@ -95,6 +96,8 @@ class _Launch:
                 return
         if "reveal" in stages:
             self.reveal()
+        if "analyse" in stages:
+            self.analyse()
 
     def search(self) -> None:
         from study.search import run_search
@@ -130,14 +133,26 @@ class _Launch:
         if not results:
             self.progress.say("no anomalies in this study: nothing to reveal; `oraclegap export` works")
         self.study.failed_jobs = [result["reason"] for result in results if "reason" in result]
-        summary = self.report()
-        self.tracker.revealed(summary)
+        if results:
+            self.analyse()
+        else:
+            self.report()
+
+    def analyse(self) -> None:
+        from study.analyse import analyse
+
+        results = analyse(self.spec, self.folder, self.cluster, on_job=self.progress.job_done)
+        failed = {question: reason for found in results for question, reason in found.get("failed", {}).items()}
+        for question, reason in failed.items():  # once each: every trial of a study tends to fail alike
+            self.progress.say(f"question {question} could not be measured: {reason}")
+        self.study.failed_jobs += [result["reason"] for result in results if "reason" in result]
+        self.tracker.revealed(self.report())
 
     def report(self) -> dict[str, Any]:
         from analysis.table import render_table
-        from study.summary import summarise
+        from study.analyse import summarise_with_answers
 
-        summary = summarise(self.ledger, self.folder)
+        summary = summarise_with_answers(self.ledger, self.folder)
         files = write_outputs(self.spec, self.folder, summary)
         note = "```\n" + render_table(summary, width=100, color=False) + "\n```"
         self.tracker.end(summary, files, note)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from analysis import plugins
 from search_spaces import get_space, space_names
 from study.errors import UserError, nearest
+from study.spec_analysis import AnalysisSpec
 from study.spec_checks import check_posthoc, check_scorers
 from study.spec_file import find_spec, first_error, flat, put, split_override, with_plugins
 
@@ -26,7 +27,8 @@ NETWORKS = ("small_cnn", "resnet18", "resnet34")
 #: Signals that are known at every epoch, so that a pruner can go by one.
 EPOCH_SIGNALS = ("val_accuracy", "val_nll")
 #: What may differ between two launches of one study: how much is run and on what, never what is asked.
-MAY_CHANGE = re.compile(r"search\.(trials|max_concurrent)|resources\.(cpus_per_trial|gpus_per_trial|address)")
+MAY_CHANGE = re.compile(r"search\.(trials|max_concurrent)|resources\.(cpus_per_trial|gpus_per_trial|address)"
+                        r"|analysis\..+")
 
 #: The environment variable that holds the password of ``resources.ledger``.
 LEDGER_PASSWORD = "ORACLEGAP_LEDGER_PASSWORD"
@@ -227,6 +229,7 @@ class StudySpec(_Table):
     search: SearchSpec = SearchSpec()
     selection: SelectionSpec = SelectionSpec()
     resources: ResourcesSpec = ResourcesSpec()
+    analysis: AnalysisSpec = AnalysisSpec()
 
     @field_validator("name")
     @classmethod
@@ -297,6 +300,13 @@ class StudySpec(_Table):
             return cls.model_validate(with_plugins(table, where=where))
         except ValidationError as error:
             raise UserError(f"{where}: {first_error(error, cls)}") from None
+
+    def changed(self, overrides: dict[str, Any]) -> StudySpec:
+        """The same spec but for ``overrides``, a flat mapping of dotted keys; ``UserError`` as ``parse``."""
+        table = self.to_table()
+        for key, value in overrides.items():
+            put(table, key, value)
+        return StudySpec.parse(table, where=self.name)
 
     def space(self, method: str):
         """The search space of ``method`` as this spec narrows it."""

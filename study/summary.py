@@ -14,6 +14,7 @@ from study.ledger import Ledger, TrialRecord
 from study.reveal_log import contaminated, prior_reveals
 from study.selection import frozen_rule, frozen_selection
 from study.spec import StudySpec
+from study.summary_schema import SCHEMA_VERSION
 from trainables.files import read_arrays, read_json, write_json
 
 #: Keys that a reveal fills; a row without anomalies, or of a failed trial, holds null for each.
@@ -39,7 +40,7 @@ def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / 'vault'}: the sealed side of the data is missing; put it back")
     digests = [vault["digest"] for vault in vaults if vault["anomaly_classes"]]
     summary = {
-        "study": spec.name, "digest": selection["digest"], "frozen_at": selection["frozen_at"],
+        "schema_version": SCHEMA_VERSION, "study": spec.name, "digest": selection["digest"], "frozen_at": selection["frozen_at"],
         "prior_reveals": prior_reveals(folder, selection["digest"], digests), "contaminated": contaminated(folder, selection["digest"]),
         "nominal_only": not digests, "revealed": any(row["scorer_auroc"] is not None for row in rows),
         "counts": {state: sum(t.state == state for t in trials) for state in ("completed", "failed", "pruned")},
@@ -47,7 +48,7 @@ def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
         "nominal_classes": {str(s): read_json(folder / "view" / str(s) / "manifest.json")["classes"]
                             for s in spec.data.splits},
         "spaces": {method: _ranges(spec, method) for method in spec.methods},
-        "comparisons": _comparisons(spec, folder, rows), "rows": rows,
+        "comparisons": _comparisons(spec, folder, rows), "rows": rows, "questions": {},
     }
     write_json(folder / "report" / "summary.json", summary)
     return summary
