@@ -14,7 +14,7 @@ from analysis.card import Card, Table
 from analysis.evidence import StudyEvidence, TrialEvidence
 from analysis.gaps import finite_or_none
 from analysis.metrics import auroc
-from analysis.over_splits import mean_of, words
+from analysis.over_splits import mean_of
 from analysis.questions import Question
 
 

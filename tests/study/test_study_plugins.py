@@ -27,7 +27,7 @@ GUIDE = Path(trainables.methods.__file__).with_name("ADDING.md").read_text(encod
 BLOCKS = re.findall(r"```(\w+)\n(?:# file: (\S+)\n|# (run)\n)?(.*?)```", GUIDE, re.S)
 FILES = {name: text for _, name, _, text in BLOCKS if name}
 RUNS = [text for _, _, runs, text in BLOCKS if runs]
-REFERENCES = ["method=toy:Cosine", "network=nets:tiny", "scorer=scores:Centroid", "signal=signals:effective_rank",
+REFERENCES = ["method=toy:Cosine", "network=nets:tiny", "scorer=scores:Centroid", "signal=signals:participation_ratio",
               "source=pictures:inverted_digits"]
 LIGHT = ["search.trials=1", "training.epochs=2", "training.batch_size=64", "data.limit=60", "selection.folds=2",
          'methods=["toy:Cosine"]', 'resources.address="local"']
@@ -78,7 +78,7 @@ def test_a_spec_has_plain_names_and_lists_its_plug_ins(guide):
     spec = StudySpec.load("mine.toml")
     assert spec.methods == ["classifier", "cosine"] and spec.plugins == REFERENCES
     assert (spec.data.source, spec.training.network) == ("inverted_digits", "tiny")
-    assert spec.selection.signal == "effective_rank" and spec.selection.scorers == ["msp", "max_logit", "centroid"]
+    assert spec.selection.signal == "participation_ratio" and spec.selection.scorers == ["msp", "max_logit", "centroid"]
     assert spec.space("cosine").parameters["scale"].high == 16
     again = StudySpec.parse(tomllib.loads(spec.to_toml()))
     assert again == spec and not spec.changes(again) and spec.to_table()["plugins"] == REFERENCES
@@ -88,7 +88,7 @@ def test_written_by_hand_in_any_order_it_is_the_same_spec(guide):
     table = tomllib.loads((guide / "mine.toml").read_text())
     plain = tomllib.loads(StudySpec.parse(table).to_toml())
     plain["plugins"] = ["source=pictures:inverted_digits", "toy:Cosine", "network=nets:tiny", "scores:Centroid",
-                        "signals:effective_rank", "method=toy:Cosine"]
+                        "signals:participation_ratio", "method=toy:Cosine"]
     assert StudySpec.parse(plain) == StudySpec.parse(table)
 
 
@@ -128,7 +128,7 @@ def test_a_spec_without_any_has_no_such_key():
     ({"methods": ["bad:Spaceless"]}, ["methods", "bad:Spaceless", "search_space"]),
     ({"methods": ["bad:Elsewhere"]}, ["methods", "describes 'cosine', not 'elsewhere'"]),
     ({"methods": ["bad:Broken"]}, ["methods", "low 2 is not below high 1"]),
-    ({"search": {"pruner": "median"}, "selection": {"signal": "signals:effective_rank"}}, ["pruner", "every epoch"]),
+    ({"search": {"pruner": "median"}, "selection": {"signal": "signals:participation_ratio"}}, ["pruner", "every epoch"]),
 ])
 def test_a_mistake_is_one_line_that_names_it(guide, change, words):
     (guide / "bad.py").write_text("""
@@ -168,7 +168,7 @@ def test_torch_is_not_imported_for_a_signal_or_a_source(guide):
         import sys
         from study.spec import StudySpec
         StudySpec.parse({"name": "x", "methods": ["classifier"], "data": {"source": "pictures:inverted_digits"},
-                         "selection": {"signal": "signals:effective_rank"}})
+                         "selection": {"signal": "signals:participation_ratio"}})
         sys.exit("torch" in sys.modules)
     """
     path = os.pathsep.join([str(Path(__file__).parents[2]), str(guide)])
@@ -201,10 +201,10 @@ def test_the_guides_study_runs_to_its_end_and_opens_again(guide):
     spec = StudySpec.load("mine.toml", LIGHT)
     study = Study.from_spec(spec).launch(offline=True)
     (trial,) = study.trials().to_dict("records")
-    assert trial["state"] == "completed" and trial["signals_effective_rank"] > 1
+    assert trial["state"] == "completed" and trial["signals_participation_ratio"] > 1
     (row,) = study.summary()["rows"]
     assert {"msp", "max_logit", "centroid"} <= set(row["scorers"]) and 0 <= row["scorers"]["centroid"] <= 1
-    assert row["signal"] == "effective_rank" and row["oracle_representation_auroc"] is not None
+    assert row["signal"] == "participation_ratio" and row["oracle_representation_auroc"] is not None
     assert plugins.VARIABLE not in os.environ
 
     check_spec(StudySpec.load("mine.toml", LIGHT), study.folder)  # launched again, it would go on
@@ -229,7 +229,7 @@ for name, value in runtime.QUIET.items():
     os.environ.setdefault(name, value)
 import ray
 
-references = [plugins.load("pack.signals:effective_rank").reference, plugins.load("source=pictures:inverted_digits").reference]
+references = [plugins.load("pack.signals:participation_ratio").reference, plugins.load("source=pictures:inverted_digits").reference]
 ray.init(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False, logging_level="ERROR",
          runtime_env=runtime._runtime_env(references))
 shutil.rmtree("code")  # another machine never had it
@@ -238,7 +238,7 @@ def look():
     import sys
     from analysis.signals import get_signal
     from study.sources import open_source
-    return get_signal("effective_rank").name, open_source({"source": "inverted_digits"}).name
+    return get_signal("participation_ratio").name, open_source({"source": "inverted_digits"}).name
 
 print(*ray.get(ray.remote(look).remote()))
 with runtime.ray_cluster(ResourcesSpec(), references):
@@ -261,7 +261,7 @@ def test_modules_reach_workers_that_never_had_them(guide):
     path = str(Path(__file__).parents[2])
     done = subprocess.run([sys.executable, "-c", SHIPPED], cwd=guide, text=True, capture_output=True, timeout=120,
                           env={**os.environ, "PYTHONPATH": path})
-    assert done.stdout.splitlines()[:2] == ["effective_rank inverted_digits", "known"], done.stderr
+    assert done.stdout.splitlines()[:2] == ["participation_ratio inverted_digits", "known"], done.stderr
     assert "call ray.shutdown() first" in done.stdout
 
 
