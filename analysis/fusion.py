@@ -1,26 +1,26 @@
 """Scorer rules: which scorers make up a detector, and how their scores become one.
 
-Every member is standardised on *nominal validation* scores, (s - mean) / max(sd, 1e-12); the fused score is the mean
-of the members (``family_mean``: the mean of the families' means). Nothing here sees an anomaly: scorers are ranked by
-pseudo-novel AUROC over folds of nominal classes.
+Every member is standardised on *nominal validation* scores, and ``fusion_rules.fuse`` joins them: the mean of the
+members (``best``, ``top_half_mean``, ``top3_mean``, ``all_mean``), of families' means (``family_mean``) or of empirical
+CDFs (``ecdf_mean``), or Fisher's sum of -log p over members (``fisher_sum``) or families' means (``fisher_family``).
+Nothing here sees an anomaly: scorers are ranked by pseudo-novel AUROC over folds of nominal classes, which the first
+three alone ask for.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from analysis.fusion_rules import ECDF_MEAN, RULES, RULES_WITHOUT_FOLDS, Standardiser, fuse
 from analysis.metrics import ACCEPTANCE, acceptance_threshold, auroc
 from analysis.scorer_base import Features, Scorer, nearest, scorer_class
 from analysis.scorers import fit_scorers, score_all
 
-RULES = ("best", "top_half_mean", "top3_mean", "all_mean", "family_mean")
-RULES_WITHOUT_FOLDS = ("all_mean", "family_mean")
-SMALLEST_SD = 1e-12
+ECDF_KEY = ".ecdf"  # an array of the rule, not the scorer's, in ``FrozenRule.state``: no scorer's starts with a dot
 
 
 def rule_needs_folds(rule: str) -> bool:
@@ -56,6 +56,16 @@ def fold_aurocs(kept: Mapping[str, np.ndarray], held_out: Mapping[str, np.ndarra
                         np.repeat([False, True], [len(kept[name]), len(held_out[name])])) for name in kept}
 
 
+def fused_fold_auroc(
+    rule: str, standardised: Mapping[str, np.ndarray], families: Mapping[str, str], is_held_out
+) -> float:
+    """AUROC of a rule in one fold, from its members' standardised scores (N,) of kept and held-out validation images;
+    the kept ones (mask ``is_held_out`` False) are the nominal scores that a rule may learn from."""
+    held_out = np.asarray(is_held_out).astype(bool)
+    nominal = {name: np.asarray(score)[~held_out] for name, score in standardised.items()}
+    return auroc(fuse(rule, standardised, families, nominal=nominal), held_out)
+
+
 def rank_scorers(folds: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[str]:
     """``names`` by falling mean AUROC over the folds; ties keep the order of ``names`` (the registry's).
 
@@ -71,40 +81,12 @@ def rank_scorers(folds: Sequence[Mapping[str, float]], names: Sequence[str]) -> 
     return sorted(names, key=lambda name: -means[name])  # sorted is stable: ties keep their order
 
 
-@dataclass(frozen=True)
-class Standardiser:
-    """(score - mean) / max(sd, 1e-12), mean and sd (population) of nominal validation scores."""
-
-    mean: float
-    sd: float
-
-    @classmethod
-    def fit(cls, nominal_score) -> Standardiser:
-        """ValueError for no scores or scores that are not finite."""
-        scores = np.asarray(nominal_score, dtype=np.float64)
-        if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():
-            raise ValueError("standardising needs a vector of finite nominal validation scores")
-        return cls(float(scores.mean()), float(scores.std()))
-
-    def __call__(self, score) -> np.ndarray:
-        return (np.asarray(score, dtype=np.float64) - self.mean) / max(self.sd, SMALLEST_SD)
-
-
-def fuse(rule: str, standardised: Mapping[str, np.ndarray], families: Mapping[str, str]) -> np.ndarray:
-    """One score (N,) from standardised members: their mean, or for ``family_mean`` the mean of the families' means."""
-    if rule != "family_mean":
-        return np.mean(list(standardised.values()), axis=0)
-    groups: dict[str, list[np.ndarray]] = {}
-    for name, score in standardised.items():
-        groups.setdefault(families[name], []).append(score)
-    return np.mean([np.mean(group, axis=0) for group in groups.values()], axis=0)
-
-
 class FrozenRule:
     """A scorer rule with its members and their parameters: fit on nominal data, then ``score`` any features.
 
     ``fit`` takes training features (the scorers') and nominal validation features (standardisers and threshold).
-    Learned: ``scorers_``, ``standardisers_``, ``validation_score_`` (N,).
+    Learned: ``scorers_``, ``standardisers_``, ``validation_score_`` (N,), and for ``ecdf_mean`` ``ordered_``: each
+    member's standardised nominal validation scores (N,), rising.
     """
 
     def __init__(self, rule: str, members: Sequence[str], parameters: Mapping[str, Mapping[str, Any]] | None = None, *,
@@ -117,6 +99,7 @@ class FrozenRule:
         self.families = {name: scorer_class(name, self.own).info.family for name in self.members}
         self.scorers_: dict[str, Scorer] = {}
         self.standardisers_: dict[str, Standardiser] = {}
+        self.ordered_: dict[str, np.ndarray] = {}
         self.validation_score_: np.ndarray | None = None
         self.threshold_: float | None = None
 
@@ -130,6 +113,8 @@ class FrozenRule:
     def fit_scores(self, validation_scores: Mapping[str, np.ndarray]) -> FrozenRule:
         """Fits from members' nominal validation scores computed already; then ``fuse_scores`` works, ``score`` not."""
         self.standardisers_ = {name: Standardiser.fit(validation_scores[name]) for name in self.members}
+        if self.rule == ECDF_MEAN:
+            self.ordered_ = {name: np.sort(self.standardisers_[name](validation_scores[name])) for name in self.members}
         self.validation_score_ = self.fuse_scores(validation_scores)
         self.threshold_ = acceptance_threshold(self.validation_score_)
         return self
@@ -138,7 +123,8 @@ class FrozenRule:
         """Fused score (N,) from raw scores that hold every member (others are ignored)."""
         if not self.standardisers_:
             raise RuntimeError("this rule is not fitted")
-        return fuse(self.rule, {name: self.standardisers_[name](scores[name]) for name in self.members}, self.families)
+        standardised = {name: self.standardisers_[name](scores[name]) for name in self.members}
+        return fuse(self.rule, standardised, self.families, nominal=self.ordered_)
 
     def score(self, features: Features) -> np.ndarray:
         """Anomaly score (N,), higher = more anomalous."""
@@ -163,9 +149,11 @@ class FrozenRule:
                 "own": list(self.own), "acceptance": ACCEPTANCE, "threshold": self.threshold()}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Fitted arrays as ``<scorer>/<array>``; empty when no member has any (parameters are in ``description``)."""
-        return {f"{name}/{key}": values for name, scorer in self.scorers_.items()
-                for key, values in scorer.arrays_.items()}
+        """Fitted arrays as ``<scorer>/<array>``, ``ordered_`` as ``<scorer>/.ecdf``; empty when no member has any
+        (parameters are in ``description``)."""
+        arrays = {f"{name}/{key}": values for name, scorer in self.scorers_.items()
+                  for key, values in scorer.arrays_.items()}
+        return arrays | {f"{name}/{ECDF_KEY}": values for name, values in self.ordered_.items()}
 
     @classmethod
     def from_state(cls, description: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> FrozenRule:
@@ -174,6 +162,8 @@ class FrozenRule:
         for name in rule.members:
             prefix = f"{name}/"
             arrays = {key.removeprefix(prefix): values for key, values in state.items() if key.startswith(prefix)}
+            if ECDF_KEY in arrays:
+                rule.ordered_[name] = np.asarray(arrays.pop(ECDF_KEY), dtype=np.float64)
             rule.scorers_[name] = scorer_class(name, rule.own).restore(arrays, rule.parameters[name])
         rule.standardisers_ = {name: Standardiser(**fitted) for name, fitted in description["standardisers"].items()}
         rule.threshold_ = float(description["threshold"])

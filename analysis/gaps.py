@@ -6,9 +6,10 @@ same test images, so gaps carry paired DeLong intervals. A negative gap stays ne
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,3 +144,67 @@ def regret_crossfit(scores: Mapping[Any, Mapping[str, np.ndarray]], is_anomaly, 
     """``regret_from_halves`` from per-image scores {trial: {scorer or rule: (N,)}} of the same N test images."""
     return regret_from_halves({trial: half_aurocs(row, is_anomaly, seed=seed) for trial, row in scores.items()},
                               selected, rule=rule)
+
+
+class Halves(NamedTuple):
+    """The best pair found on each half: its AUROC there, and on the other half."""
+
+    inside: tuple[float, float]
+    outside: tuple[float, float]
+
+
+def best_of_halves(pairs: Iterable[Sequence[float | None]]) -> Halves | None:
+    """From [AUROC on half A, on half B] of every (trial, scorer) pair; the first of equal ones. None without a pair."""
+    known = [pair for pair in pairs if None not in pair]
+    if not known:
+        return None
+    first, second = max(known, key=lambda pair: pair[0]), max(known, key=lambda pair: pair[1])
+    return Halves((first[0], second[1]), (first[1], second[0]))
+
+
+def crossfit_gain(best: Halves, chosen: Sequence[float]) -> tuple[float, float]:
+    """(apparent, honest) gain of the best pairs over the chosen one, [AUROC on half A, on half B], mean over both ways:
+    measured on the half that they were found on, and on the other. Where the chosen pair is as good as the best it is
+    kept, and nothing gained. Negative where it is better than every pair, of which it then is none. With the chosen
+    pair among the pairs the honest gain is ``regret_from_halves``."""
+    ways = [(best.inside[half] - chosen[half], best.outside[half] - chosen[1 - half])
+            if best.inside[half] != chosen[half] else (0.0, 0.0) for half in (0, 1)]
+    return sum(way[0] for way in ways) / 2, sum(way[1] for way in ways) / 2
+
+
+def class_divisions(classes: int, *, at_most: int = 20, seed: int = HALVES_SEED) -> list[np.ndarray]:
+    """Ways to cut that many classes into halves as equal as can be, each a mask (classes,) of the half without the last
+    class or, for an odd number, the smaller one. All of them where they are few, else ``at_most`` different ones drawn
+    by the seed. Empty for fewer than two classes."""
+    if classes < 2:
+        return []
+    small, even = classes // 2, classes % 2 == 0
+    pool = classes - 1 if even else classes  # the mirror image of a division is the same division
+    if math.comb(pool, small) <= at_most:
+        chosen = list(itertools.combinations(range(pool), small))
+    else:
+        generator, drawn = np.random.default_rng(seed), {}
+        while len(drawn) < at_most:
+            drawn[tuple(sorted(generator.permutation(pool)[:small].tolist()))] = None
+        chosen = list(drawn)
+    return [np.isin(np.arange(classes), part) for part in chosen]
+
+
+def class_halves(anomaly_class, *, at_most: int = 20, seed: int = HALVES_SEED) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of disjoint halves (sorted indices) of N test images: the anomalies of some classes with half of the
+    nominal images, those of the others with the other half, one pair for each of ``class_divisions``.
+
+    ``anomaly_class`` (N,): class of each anomaly, -1 for nominal images. Every trial of a split is cut alike. Empty for
+    fewer than two classes or nominal images.
+    """
+    labels = np.asarray(anomaly_class)
+    nominal, present = np.flatnonzero(labels < 0), np.unique(labels[labels >= 0])
+    if len(nominal) < 2:
+        return []
+    pairs = []
+    for number, part in enumerate(class_divisions(len(present), at_most=at_most, seed=seed)):
+        shuffled = np.random.default_rng([seed, number]).permutation(nominal)
+        cut = np.array_split(shuffled, 2)
+        sides = (np.flatnonzero(np.isin(labels, present[part])), np.flatnonzero(np.isin(labels, present[~part])))
+        pairs.append(tuple(np.sort(np.concatenate(both)) for both in zip(sides, cut, strict=True)))
+    return pairs

@@ -288,8 +288,7 @@ def synthetic_objective(path: Path, trial_folder: Path, view, own: tuple[str, ..
 
 def _fused_auroc(folders: list[Path], rule: str, members: list[str], own: tuple[str, ...]) -> float | None:
     """Mean over folds of the rule's AUROC, from the standardised scores that the fold jobs left."""
-    from analysis.fusion import fuse
-    from analysis.metrics import auroc
+    from analysis.fusion import fused_fold_auroc
     from analysis.scorers import scorer_class
     from trainables.files import read_arrays
 
@@ -297,8 +296,8 @@ def _fused_auroc(folders: list[Path], rule: str, members: list[str], own: tuple[
     values = []
     for folder in folders:
         scores = read_arrays(folder / "scores.safetensors")
-        fused = fuse(rule, {name: scores[name] for name in members}, families)
-        values.append(auroc(fused, scores["is_held_out"].astype(bool)))
+        standardised = {name: scores[name] for name in members}
+        values.append(fused_fold_auroc(rule, standardised, families, scores["is_held_out"]))
     return rounded(np.mean(values)) if values else None
 
 

@@ -14,14 +14,17 @@ from analysis.fusion import (
     check_rule,
     fold_aurocs,
     fuse,
+    fused_fold_auroc,
     members_of,
     rank_scorers,
     rule_needs_folds,
 )
+from analysis.fusion_rules import RULES_WITHOUT_FOLDS, ecdf, surprise
 from analysis.metrics import auroc
 from analysis.scorers import Features, default_scorers, fit_scorers, score_all, settle_parameters
 
 OWN = ("reconstruction_error",)
+MEANS = ("best", "top_half_mean", "top3_mean", "all_mean")
 NAMES = default_scorers(OWN)
 
 
@@ -44,7 +47,7 @@ def test_members_by_rule(size, half):
     assert members_of("best", ranking) == ranking[:1]
     assert members_of("top_half_mean", ranking) == ranking[:half]
     assert members_of("top3_mean", ranking) == ranking[:3]
-    assert members_of("all_mean", ranking) == members_of("family_mean", ranking) == ranking
+    assert all(members_of(rule, ranking) == ranking for rule in RULES_WITHOUT_FOLDS)
     assert members_of(ranking[-1], ranking) == ranking[-1:]
 
 
@@ -120,7 +123,7 @@ def rule_for(rule):
     return FrozenRule(rule, members_of(rule, NAMES), parameters, own=OWN).fit(TRAIN, VALIDATION)
 
 
-@pytest.mark.parametrize("rule", [*(rule for rule in RULES if rule != "family_mean"), *NAMES])
+@pytest.mark.parametrize("rule", [*MEANS, *NAMES])
 def test_a_rule_is_the_mean_of_its_standardised_members(rule):
     fitted = rule_for(rule)
     expected = np.zeros(len(TEST))
@@ -139,6 +142,7 @@ def test_export_and_restore(rule, tmp_path):
     description = json.loads(json.dumps(fitted.description(), allow_nan=False))
     state = fitted.state()
     assert bool(state) == bool({"knn", "mahalanobis", "relative_mahalanobis"} & set(fitted.members))
+    assert any(key.endswith("/.ecdf") for key in state) == (rule == "ecdf_mean")
     if state:
         save_file({key: np.ascontiguousarray(values) for key, values in state.items()}, tmp_path / "d.safetensors")
         state = load_file(tmp_path / "d.safetensors")
@@ -146,6 +150,8 @@ def test_export_and_restore(rule, tmp_path):
     np.testing.assert_array_equal(restored.score(TEST), fitted.score(TEST))
     assert restored.threshold() == fitted.threshold()
     assert restored.description() == fitted.description()
+    assert sorted(restored.state()) == sorted(fitted.state())
+    assert not any(".ecdf" in scorer.arrays_ for scorer in restored.scorers_.values())
     with pytest.raises(RuntimeError, match="acceptance"):
         restored.threshold(0.5)
 
@@ -178,3 +184,65 @@ def test_unfitted_rules_say_so():
         FrozenRule("max_logit", ["max_logit"]).fuse_scores({"max_logit": np.zeros(2)})
     with pytest.raises(RuntimeError, match="no validation scores"):
         FrozenRule("max_logit", ["max_logit"]).threshold()
+
+
+# ------------------------------------------------------------------------ empirical CDFs and Fisher's sum
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.lists(st.integers(-6, 6), min_size=1, max_size=8))
+def test_the_ecdf_is_the_naive_midrank_with_ties_and_a_tail(nominal, scores):
+    nominal, scores = np.sort(np.array(nominal, dtype=float)), np.array(scores, dtype=float)
+    for score, found in zip(scores, ecdf(nominal, scores), strict=True):
+        count = sum(1.0 if value < score else 0.5 if value == score else 0.0 for value in nominal)
+        count += np.log(1 + score - nominal[-1]) if score > nominal[-1] else 0
+        count -= np.log(1 + nominal[0] - score) if score < nominal[0] else 0
+        assert found == pytest.approx(count / len(nominal), abs=1e-12)
+
+
+def test_the_tail_of_the_ecdf_orders_whatever_lies_beyond_the_last_validation_score():
+    nominal = np.linspace(-2, 2, 50)
+    beyond = ecdf(nominal, np.array([2.0, 2.001, 3.0, 50.0, 1e6, 1e12, np.inf]))
+    assert np.all(np.diff(beyond) > 0) and beyond[0] == 0.99
+    assert beyond[3] < 1 + 4 / 50  # 48 deviations beyond weigh less than four images
+    assert np.all(np.diff(ecdf(nominal, np.array([-np.inf, -9.0, -3.0, -2.0]))) > 0)
+
+
+def test_the_ecdf_mean_is_the_mean_of_naive_cdfs_and_does_not_care_about_scale():
+    fitted = rule_for("ecdf_mean")
+    scorers = fit_scorers(NAMES, TRAIN, parameters=fitted.parameters, own=OWN)
+    raw, test = score_all(scorers, VALIDATION), score_all(scorers, TEST)
+    inside = np.all([(test[n] > raw[n].min()) & (test[n] < raw[n].max()) for n in NAMES], axis=0)
+    expected = np.mean([[np.mean(raw[n] < s) + np.mean(raw[n] == s) / 2 for s in test[n]] for n in NAMES], axis=0)
+    assert inside.sum() > 20
+    np.testing.assert_allclose(fitted.score(TEST)[inside], expected[inside], atol=1e-12)
+    bent = FrozenRule("ecdf_mean", NAMES, own=OWN).fit_scores({n: 3 * s - 7 for n, s in raw.items()})
+    np.testing.assert_allclose(bent.fuse_scores({n: 3 * s - 7 for n, s in test.items()}), fitted.score(TEST), atol=1e-9)
+
+
+def test_surprise_and_fishers_sum_against_scipy():
+    from scipy.stats import combine_pvalues, norm
+
+    z = {"msp": np.array([-1.0, 0.0, 2.5]), "margin": np.array([0.3, 0.0, 8.0]), "knn": np.array([1.0, -4.0, 3.0])}
+    families = {"msp": "probability", "margin": "probability", "knn": "distance"}
+    for place in range(3):
+        p = norm.sf([score[place] for score in z.values()])
+        assert 2 * fuse("fisher_sum", z, families)[place] == pytest.approx(combine_pvalues(p, "fisher").statistic)
+        p = norm.sf([(z["msp"][place] + z["margin"][place]) / 2, z["knn"][place]])
+        assert 2 * fuse("fisher_family", z, families)[place] == pytest.approx(combine_pvalues(p, "fisher").statistic)
+    far = surprise(np.array([0.0, 50.0, 1e6, 1e12, np.inf]))  # where 1 - Φ is 0 in floats
+    assert far[0] == pytest.approx(np.log(2)) and np.all(np.diff(far) > 0)
+    assert far[2] == pytest.approx(5e11, rel=1e-6)
+
+
+def test_a_fold_is_fused_as_the_frozen_rule_would_from_its_kept_images():
+    """By every rule: standardised fold scores give what a rule fitted on the raw ones gives."""
+    parameters = settle_parameters(VALIDATION, NAMES, own=OWN)
+    scorers = fit_scorers(NAMES, TRAIN, parameters=parameters, own=OWN)
+    kept, held_out = score_all(scorers, VALIDATION), score_all(scorers, TEST)
+    mask = np.repeat([0, 1], [len(VALIDATION), len(TEST)]).astype(np.uint8)
+    standardised = {n: Standardiser.fit(kept[n])(np.r_[kept[n], held_out[n]]) for n in NAMES}
+    for rule in (*RULES, "knn"):
+        fitted = FrozenRule(rule, members_of(rule, NAMES), own=OWN).fit_scores(kept)
+        expected = auroc(np.r_[fitted.fuse_scores(kept), fitted.fuse_scores(held_out)], mask)
+        ours = {name: standardised[name] for name in fitted.members}
+        assert fused_fold_auroc(rule, ours, fitted.families, mask) == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match="nominal validation"):
+        fuse("ecdf_mean", standardised, {})

@@ -8,6 +8,10 @@ import pytest
 from analysis import metrics
 from analysis.gaps import (
     FROZEN_RULE,
+    best_of_halves,
+    class_divisions,
+    class_halves,
+    crossfit_gain,
     evaluate_scores,
     finite_or_none,
     half_aurocs,
@@ -150,3 +154,43 @@ def test_trials_whose_scores_are_nan_are_left_out():
     trials = {0: {FROZEN_RULE: score(0)}, 1: {FROZEN_RULE: np.full(300, np.nan)}}
     assert regret_crossfit(trials, MASK, 0) == 0.0
     assert regret_crossfit(trials, MASK, 1) is None
+
+
+def test_the_gain_over_the_chosen_is_the_crossfit_regret():
+    for seed in range(20):
+        table = np.random.default_rng(seed).integers(50, 60, (5, 2)) / 100  # with ties
+        halves = {trial: {FROZEN_RULE: list(pair)} for trial, pair in enumerate(table)}
+        best = best_of_halves(row[FROZEN_RULE] for row in halves.values())
+        for trial in halves:
+            apparent, honest = crossfit_gain(best, halves[trial][FROZEN_RULE])
+            assert apparent == pytest.approx(np.mean(table.max(axis=0) - table[trial]))
+            assert honest == pytest.approx(regret_from_halves(halves, trial), abs=1e-12)
+    assert best_of_halves([[0.5, None], [None, 0.9]]) is None
+    assert best_of_halves([[0.5, None], [0.1, 0.2]]).inside == (0.1, 0.2)
+    assert crossfit_gain(best_of_halves([[0.5, 0.6], [0.4, 0.7]]), [0.6, 0.65]) == pytest.approx((-0.025, -0.125))
+
+
+@pytest.mark.parametrize(
+    "classes, count", [(0, 0), (1, 0), (2, 1), (3, 3), (4, 3), (5, 10), (6, 10), (7, 20), (40, 20)]
+)
+def test_divisions_of_classes_are_balanced_and_different(classes, count):
+    found = class_divisions(classes, seed=3)
+    assert len(found) == count
+    assert all(part.sum() == classes // 2 for part in found)
+    unordered = {frozenset([frozenset(np.flatnonzero(part)), frozenset(np.flatnonzero(~part))]) for part in found}
+    assert len(unordered) == count
+    assert all(np.array_equal(a, b) for a, b in zip(found, class_divisions(classes, seed=3), strict=True))
+
+
+def test_halves_of_classes_share_no_class_and_no_image():
+    labels = np.r_[np.full(11, -1), np.repeat([0, 2, 3, 7], 5)]
+    pairs = class_halves(labels)
+    assert len(pairs) == 3
+    for first, second in pairs:
+        assert sorted([*first, *second]) == list(range(31))
+        ours, theirs = set(labels[first]) - {-1}, set(labels[second]) - {-1}
+        assert len(ours) == len(theirs) == 2 and not ours & theirs
+        assert {int((labels[half] < 0).sum()) for half in (first, second)} == {5, 6}
+    assert not np.array_equal(pairs[0][0][:6], np.arange(6))  # drawn, not the first ones
+    assert not np.array_equal(pairs[0][0][:5], pairs[1][0][:5])  # other nominal halves each time
+    assert class_halves([-1, -1, 3, 3]) == [] == class_halves([-1, 0, 1])
