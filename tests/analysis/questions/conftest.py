@@ -1,6 +1,0 @@
-"""The fakes of the folder above, importable however pytest is called."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
