@@ -9,12 +9,13 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis import effects, report_cards, report_tables
 from analysis import summary_rows as rows
+from analysis.card import Card
 from analysis.verdict import verdict
 
 GLOSSARY = {
@@ -61,12 +62,15 @@ def write_report(
     for name, content in (files | report_cards.tables(cards)).items():
         _write(folder / name, content)
     data = page_data(summary, selection=selection, spec=spec, stamp=stamp)
-    page = render({**data, "cards": cards, "unanswered": unanswered}, drawn)
+    page = render(data, drawn, cards=cards, unanswered=unanswered)
     return _write(folder / "index.html", page.encode())
 
 
-def render(data: Mapping[str, Any], drawn: Mapping[str, Any]) -> str:
-    """The page as text, from `page_data` and the drawn figures."""
+def render(
+    data: Mapping[str, Any], drawn: Mapping[str, Any], *, cards: Sequence[Card] = (),
+    unanswered: Sequence[tuple[str, str]] = (),
+) -> str:
+    """The page as text, from `page_data`, the drawn figures and `report_cards.cards_of`."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -76,7 +80,8 @@ def render(data: Mapping[str, Any], drawn: Mapping[str, Any]) -> str:
     environment.tests["beginning"] = lambda text, start: str(text).startswith(start)
     environment.filters.update(number=rows.number, signed=rows.signed, bounds=rows.bounds, short=rows.short,
                                scorer=rows.scorer_title)
-    return environment.get_template("report.html").render(**data, figures=drawn)
+    return environment.get_template("report.html").render(
+        **data, figures=drawn, cards=cards, unanswered=unanswered)
 
 
 def page_data(

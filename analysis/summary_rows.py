@@ -26,6 +26,9 @@ RULE_TITLES = {
     "top3_mean": "mean of the best three",
     "all_mean": "mean of all",
     "family_mean": "mean of the families",
+    "ecdf_mean": "mean of empirical CDFs",
+    "fisher_sum": "Fisher's sum",
+    "fisher_family": "Fisher's sum over families",
 }
 MINUS = "\N{MINUS SIGN}"  # a hyphen is too short to be seen in a column of signed gaps
 MISSING = "–"

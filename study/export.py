@@ -132,6 +132,8 @@ def model_card(
     spec: StudySpec, folder: Path, selection: dict, entry: dict[str, Any], detector: dict[str, Any]
 ) -> str:
     """A short card in the usual sections; measured numbers only, and after a reveal only."""
+    from analysis.summary_rows import rule_title
+
     row = _revealed_row(folder, entry, selection["digest"])
     signals = ", ".join(f"{name} {value:.4f}" for name, value in entry["signals"].items())
     params = "\n".join(f"| {name} | {value} |" for name, value in detector["params"].items())
@@ -154,8 +156,8 @@ Made by oraclegap; selection digest `{selection['digest'][:16]}`, frozen {select
 
 - Method `{entry['method']}`, network `{detector['network']}`, images {' × '.join(map(str, detector['image_shape']))}.
 - Classes: {', '.join(detector['classes'])}.
-- Anomaly score: rule `{entry['scorer']}`, the mean of {', '.join(f'`{m}`' for m in entry['members'])}, each
-  standardised on nominal validation images. Higher = more anomalous.
+- Anomaly score: rule `{entry['scorer']}` ({rule_title(entry)}) over {', '.join(f'`{m}`' for m in entry['members'])},
+  each standardised on nominal validation images. Higher = more anomalous.
 - Threshold {detector['threshold']:.6g}: 95 % of the nominal validation images lie at or below it.
 
 ## How it was chosen

@@ -179,6 +179,7 @@ class SelectionSpec(_Table):
     @model_validator(mode="after")
     def _rule_is_possible(self) -> SelectionSpec:
         from analysis.fusion import rule_needs_folds
+        from analysis.fusion_rules import RULES_WITHOUT_FOLDS
 
         if len(set(self.scorers)) != len(self.scorers):
             raise ValueError("scorers: the same scorer twice")
@@ -186,8 +187,8 @@ class SelectionSpec(_Table):
             raise ValueError("finalists above 1 are those within one standard error, which only val_accuracy has here")
         if self.folds == 0 and (rule_needs_folds(self.scorer_rule) or self.finalists > 1):
             raise ValueError(
-                "folds = 0 leaves nothing to rank scorers or finalists by: set scorer_rule to 'all_mean', "
-                "'family_mean' or a scorer's name and finalists = 1, or folds >= 2"
+                "folds = 0 leaves nothing to rank scorers or finalists by: set scorer_rule to a scorer's name or one of "
+                f"{', '.join(RULES_WITHOUT_FOLDS)} and finalists = 1, or folds >= 2"
             )
         if self.folds == 1:
             raise ValueError("folds = 1 would hold every class out: use 0 or at least 2")

@@ -17,8 +17,8 @@ from analysis.evidence import StudyEvidence
 
 #: Modules of this package, in the order of the report.
 NAMES = (
-    "study_claims", "roc", "signal_leaderboard", "oracle_kinds", "few_shot", "leave_one_class_out", "per_class", "layers",
-    "more_scorers",
+    "study_claims", "roc", "selection_regret", "signal_leaderboard", "scorer_rules", "oracle_kinds", "few_shot",
+    "leave_one_class_out", "per_class", "layers", "more_scorers",
 )
 SCOPES = ("trial", "selected", "group")
 
