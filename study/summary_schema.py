@@ -7,6 +7,8 @@ not.
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -165,8 +167,8 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_markdown() -> str:
-    """A table for each part of the file, for the documentation."""
-    from analysis.questions import NAMES
+    """study/SUMMARY.md: a table for each part of the file, and of every question what its answer holds."""
+    from analysis.questions import all_questions
 
     text = [f"# summary.json, schema version {SCHEMA_VERSION}", " ".join((__doc__ or "").split("\n\n")[1].split())]
     for model in (Summary, Counts, Duplicates, Ranked, Range, MethodComparison, Row, NotAnswered):
@@ -175,8 +177,9 @@ def schema_markdown() -> str:
         lines = [f"| `{name}` | {_type_words(model, name)} | {field.description} |"
                  for name, field in model.model_fields.items()]
         text.append("\n".join(["| key | type | meaning |", "|---|---|---|", *lines]))
-    text.append("## Questions\n\nNames under `questions`, in the order of the report: "
-                + ", ".join(f"`{name}`" for name in NAMES) + ".")
+    text.append("## Questions\n\nEach answer lies under `questions/<name>`. In the order of the report:")
+    text += [f"### `{question.name}`: {question.title}\n\n{inspect.cleandoc(question.compute.__doc__ or '')}"
+             for question in all_questions()]
     return "\n\n".join(text) + "\n"
 
 
@@ -202,3 +205,7 @@ def _schema_words(schema: dict[str, Any]) -> str:
         inner = schema.get("additionalProperties")
         return f"object: {_schema_words(inner)}" if isinstance(inner, dict) and inner else "object"
     return f"{kind}, {schema['minimum']:g} to {schema['maximum']:g}" if {"minimum", "maximum"} <= set(schema) else kind
+
+
+if __name__ == "__main__":  # python -m study.summary_schema: writes the documentation anew
+    Path(__file__).with_name("SUMMARY.md").write_text(schema_markdown(), encoding="utf-8")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from study import summary_schema
 from study.summary import REVEALED
 from study.summary_schema import SCHEMA_VERSION, Row, Summary, json_schema, schema_markdown, validate
 from trainables.files import read_json
@@ -66,6 +68,11 @@ def test_answers_are_free_but_named(summary):
     summary["questions"] = {"roc": 3}
     with pytest.raises(ValidationError, match="roc"):
         validate(summary)
+
+
+def test_the_documentation_is_up_to_date():
+    written = (Path(summary_schema.__file__).parent / "SUMMARY.md").read_text(encoding="utf-8")
+    assert written == schema_markdown(), "run: python -m study.summary_schema"
 
 
 def test_everything_is_described():
