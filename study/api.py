@@ -146,6 +146,12 @@ class Study:
 
         return status(self)
 
+    def audit(self) -> dict[str, Any]:
+        """Whether the numbers can be believed: ``believed``, and a state and words for each check."""
+        from study.audit import audit
+
+        return audit(self)
+
     def plan(self) -> dict[str, Any]:
         """What a launch would run; starts and writes nothing."""
         from study.plan import plan

@@ -6,7 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from study.errors import EXIT_DONE, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_SOME_FAILED, OracleGapError
+from study.errors import (
+    EXIT_AUDIT_FAILED,
+    EXIT_DONE,
+    EXIT_ENVIRONMENT,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    OracleGapError,
+)
 
 EPILOG = """exit codes: 0 done · 1 audit failed · 2 your input · 3 the environment · 4 some trials failed · 130 interrupted,
 launch again to continue"""
@@ -84,10 +91,11 @@ def build_parser() -> argparse.ArgumentParser:
         ("analyse", _analyse, "ask a revealed study its questions anew, from cached features; add scorers and oracles"),
         ("report", _report, "write the report anew and print its table"),
         ("export", _export, "write the frozen best configuration, model and detector"),
+        ("audit", _audit, "check whether a study's numbers can be believed: digests, order, sums done again"),
     ):
         sub = command(name, run, text)
         sub.add_argument("study", metavar="STUDY", help="a study's folder, such as runs/digits")
-        if name in ("status", "report"):
+        if name in ("status", "report", "audit"):
             sub.add_argument("--json", action="store_true", help="print JSON")
         if name == "analyse":
             _analyse_options(sub)
@@ -215,6 +223,19 @@ def _export(options: argparse.Namespace) -> int:
     path = Study.open(options.study).export(options.method, split=options.split)
     print(f"exported to {path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
     return EXIT_DONE
+
+
+def _audit(options: argparse.Namespace) -> int:
+    import json
+    import shutil
+
+    from study.api import Study
+    from study.audit import audit_text
+
+    found = Study.open(options.study).audit()
+    width = shutil.get_terminal_size((100, 24)).columns
+    print(json.dumps(found, indent=1) if options.json else audit_text(found, width=width))
+    return EXIT_DONE if found["believed"] else EXIT_AUDIT_FAILED
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 EXIT_DONE = 0
+EXIT_AUDIT_FAILED = 1
 EXIT_USER = 2
 EXIT_ENVIRONMENT = 3
 EXIT_SOME_FAILED = 4

@@ -15,7 +15,7 @@ from study.reveal_log import contaminated, prior_reveals
 from study.selection import frozen_rule, frozen_selection
 from study.spec import StudySpec
 from study.summary_schema import SCHEMA_VERSION
-from trainables.files import read_arrays, read_json, write_json
+from trainables.files import read_arrays, read_json
 
 #: Keys that a reveal fills; a row without anomalies, or of a failed trial, holds null for each.
 REVEALED = (
@@ -28,7 +28,7 @@ REVEALED = (
 
 
 def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
-    """Builds the summary and writes ``report/summary.json``. Needs a frozen selection; reveals may be missing."""
+    """Builds the summary, writes nothing. Needs a frozen selection; reveals may be missing."""
     spec, selection = ledger.spec, frozen_selection(folder)
     vaults = [read_json(folder / "vault" / str(split) / "manifest.json") for split in spec.data.splits]
     trials = ledger.trials()
@@ -39,7 +39,7 @@ def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
     if None in vaults:
         raise UserError(f"{folder / 'vault'}: the sealed side of the data is missing; put it back")
     digests = [vault["digest"] for vault in vaults if vault["anomaly_classes"]]
-    summary = {
+    return {
         "schema_version": SCHEMA_VERSION, "study": spec.name, "digest": selection["digest"], "frozen_at": selection["frozen_at"],
         "prior_reveals": prior_reveals(folder, selection["digest"], digests), "contaminated": contaminated(folder, selection["digest"]),
         "nominal_only": not digests, "revealed": any(row["scorer_auroc"] is not None for row in rows),
@@ -50,8 +50,6 @@ def summarise(ledger: Ledger, folder: Path) -> dict[str, Any]:
         "spaces": {method: _ranges(spec, method) for method in spec.methods},
         "comparisons": _comparisons(spec, folder, rows), "rows": rows, "questions": {},
     }
-    write_json(folder / "report" / "summary.json", summary)
-    return summary
 
 
 def _rows_of(spec: StudySpec, folder: Path, entry: dict | None, trials: list[TrialRecord]) -> list[dict[str, Any]]:
