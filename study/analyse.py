@@ -35,9 +35,10 @@ def analyse(
 
     Raises ``UserError`` where nothing was revealed under the selection that stands.
     """
-    jobs = analysis_jobs(spec, folder, threads=max(1, int(cluster.cpus_per_trial)))
-    if not jobs:
+    chosen = frozen_selection(folder)["selections"]
+    if not any(revealed_trials(folder, entry["method"], entry["split"]) for entry in chosen):
         raise UserError(f"{folder}: nothing is revealed under this selection; run `oraclegap reveal` first")
+    jobs = analysis_jobs(spec, folder, threads=max(1, int(cluster.cpus_per_trial)))
     for job in jobs:
         if (job.result(folder) or {}).get("failed"):
             job.path(folder).unlink()  # a question that failed is asked again

@@ -6,12 +6,13 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import run
 
 from analysis.questions import NAMES
-from study.analyse import analysis_jobs, measure_questions, measured, summarise_with_answers
+from study.analyse import analyse, analysis_jobs, measure_questions, measured, summarise_with_answers
 from study.errors import UserError
 from study.evidence import load_trial, reveal_record, revealed_trials
 from study.ledger import Ledger
@@ -141,6 +142,15 @@ def test_a_question_that_cannot_be_computed_leaves_the_table_alone(study, monkey
     summary = summarise_with_answers(Ledger(spec, study), study)
     assert summary["questions"]["layers"] == {"error": "KeyError: 'gone'"}
     assert summary["rows"] == summary_of(study)["rows"]
+
+
+def test_no_question_is_a_choice_and_no_reveal_a_mistake(study):
+    asked = StudySpec.load(study / "spec.toml").changed({"analysis.questions": []})
+    cluster = SimpleNamespace(cpus_per_trial=1)
+    assert analyse(asked, study, cluster) == []
+    shutil.rmtree(study / "reveal")
+    with pytest.raises(UserError, match="nothing is revealed"):
+        analyse(asked, study, cluster)
 
 
 def test_nothing_is_told_of_a_trial_that_was_not_revealed(study):
