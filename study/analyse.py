@@ -46,7 +46,14 @@ def analyse(
 
 
 def summarise_with_answers(ledger: Ledger, folder: Path) -> dict[str, Any]:
-    """``study.summary.summarise``, and what each question found under ``questions``; writes summary.json anew.
+    """``gathered``, written to report/summary.json."""
+    summary = gathered(ledger, folder)
+    write_json(folder / "report" / "summary.json", summary)
+    return summary
+
+
+def gathered(ledger: Ledger, folder: Path) -> dict[str, Any]:
+    """``study.summary.summarise``, and what each question found under ``questions``; writes nothing.
 
     A question without an answer says why: ``{"not_applicable": …}``, or ``{"error": …}`` where it could not be computed.
     """
@@ -60,7 +67,6 @@ def summarise_with_answers(ledger: Ledger, folder: Path) -> dict[str, Any]:
         except Exception as error:  # the table of the study must not depend on it
             answers[name] = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
     summary["questions"] = answers
-    write_json(folder / "report" / "summary.json", summary)
     return summary
 
 
@@ -85,7 +91,7 @@ def measured(spec: StudySpec, folder: Path) -> dict[str, dict[tuple[str, int, in
     """What was measured, by question and (method, split, trial): only what holds for this selection and these options."""
     found: dict[str, dict[tuple[str, int, int], Any]] = {}
     for job in analysis_jobs(spec, folder):
-        stored = (read_json(job.path(folder)) or {}).get("result") or {}
+        stored = _whole(job.path(folder))
         entry = selection_entry(folder, *job.arguments["group"])
         trial = entry["trial"] if job.path(folder).name.startswith(GROUP) else job.arguments["trials"][0]
         for name, digest in job.inputs["questions"].items():
@@ -121,7 +127,7 @@ def measure_questions(
 
     method, split = group
     path = study / "reveal" / method / str(split) / f"{name}.analysis.json"
-    known = ((read_json(path) or {}).get("result") or {}).get("questions") or {}
+    known = _whole(path).get("questions") or {}
     answers = {key: value for key, value in known.items() if value.get("digest") == digests.get(key)}
     spec, failed = StudySpec.load(study / "spec.toml"), {}
     evidence = _Trials(partial(load_trial, spec, study, method, split, threads=threads), trials)
@@ -137,6 +143,13 @@ def measure_questions(
         except Exception as error:  # one question's mistake takes no other's answer with it
             failed[question_name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return {"questions": answers, "failed": failed}
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    """The result in a job's file, whatever its inputs were; empty where the file is missing or damaged."""
+    stored = read_json(path) or {}
+    result = stored.get("result") or {}
+    return result if stored.get("result_digest") == digest_of(result) else {}
 
 
 class _Trials(Sequence):

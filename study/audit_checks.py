@@ -3,68 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from study.audit import listed
+from study.audit_found import Found, Verdict, is_whole, same, verdict
+from study.audit_sums import reveals, summary
 from study.ledger import TrialRecord
 from study.reveal_log import contaminated
-from study.selection import frozen_rule, frozen_selection, scorers_in_use
+from study.selection import scorers_in_use
 from trainables.data import MANIFEST, VIEW_PARTS, load_part, read_manifest, verify_folder
-from trainables.files import digest_of, read_arrays, read_json, sha256_of_file
+from trainables.files import canonical_json, derive_seed, digest_of, read_json
 
-if TYPE_CHECKING:
-    from study.api import Study
-    from study.spec import StudySpec
-
-TOLERANCE = 1e-9
 VAULT_PARTS = ("train", "validation", "test_nominal", "test_anomaly")
-Verdict = tuple[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What lies in a study's folder. ``selection`` as the file says, its digest not yet checked."""
-
-    spec: StudySpec
-    folder: Path
-    study: Study
-    trials: list[TrialRecord]
-    selection: dict[str, Any] | None
-
-    @classmethod
-    def of(cls, study: Study) -> Found:
-        trials = study.ledger().trials() if study.has_ledger() else []
-        return cls(study.spec, study.folder, study, trials, read_json(study.folder / "selection.json"))
-
-    @cached_property
-    def revealed(self) -> bool:
-        return any((self.folder / "reveal").glob("*/*/*.json"))
-
-    @cached_property
-    def stamp(self) -> dict[str, Any]:
-        return read_json(self.folder / "stamp.json") or {}
-
-    @property
-    def completed(self) -> list[TrialRecord]:
-        return [trial for trial in self.trials if trial.state == "completed"]
-
-    def home(self, trial: TrialRecord) -> Path:
-        from trainables.trainable import trial_folder
-
-        return trial_folder(self.folder, trial.method, trial.split, trial.number)
-
-    def entries(self) -> list[dict[str, Any]]:
-        return frozen_selection(self.folder)["selections"] if self.selection else []
-
-
-def verdict(problems: list[str], well: str) -> Verdict:
-    return ("failed", listed(problems)) if problems else ("ok", well)
 
 
 # ----------------------------------------------------------------------------------------------------------- data
@@ -116,20 +65,54 @@ def trials(found: Found) -> Verdict:
         result, config = read_json(home / "result.json"), read_json(home / "config.json")
         if result is None or config is None:
             problems.append(f"{trial.key}: result.json or config.json is missing or torn")
-        elif config.get("params") != trial.params:
-            problems.append(f"{trial.key}: config.json and ledger differ in the configuration")
-        elif any(not _same(trial.signals.get(name), value) for name, value in result["signals"].items()):
+        elif config != _record(found, trial):
+            problems.append(f"{trial.key}: config.json is not what ledger, spec and view give")
+        elif any(not same(trial.signals.get(name), value) for name, value in result["signals"].items()):
             problems.append(f"{trial.key}: result.json and ledger differ in a signal")
         else:
             problems += [f"{trial.key}: {name} is missing or not what was measured"
                          for name, digest in (("model.safetensors", result["weights_sha256"]),
                                               ("features.safetensors", result["features_sha256"]))
-                         if not _is(home / name, digest)]
+                         if not is_whole(home / name, digest)]
     ended = sum(trial.state in ("completed", "failed", "pruned") for trial in found.trials)
     asked = found.spec.search.trials * len(found.spec.methods) * len(found.spec.data.splits)
     if not problems and ended < asked:
         return "doubt", f"{ended} of {asked} trials ended; those that did are whole"
     return verdict(problems, f"{len(found.completed)} completed trials: ledger, files and SHA-256 agree")
+
+
+def _record(found: Found, trial: TrialRecord) -> dict[str, Any]:
+    """What config.json of a trial must hold."""
+    return json.loads(canonical_json({
+        "method": trial.method, "split": trial.split, "number": trial.number, "params": trial.params,
+        "seed": derive_seed("trial", found.spec.data.seeds[0], trial.method, trial.split, trial.number),
+        "training": found.spec.training.for_method(trial.method),
+        "view_digest": read_manifest(found.folder / "view" / str(trial.split))["digest"],
+    }))
+
+
+def jobs(found: Found) -> Verdict:
+    """Fold models, retrained seeds and oracle representations are what their results say."""
+    problems, count = [], 0
+    for folder in sorted((found.folder / "jobs").glob("*/*")):
+        if not (folder / "result.json").exists() and not (folder / "model" / "result.json").exists():
+            continue  # not finished; a launch runs it again
+        stored, name = read_json(folder / "result.json") or {}, f"{folder.parent.name}/{folder.name}"
+        count += 1
+        inputs, result = stored.get("inputs"), stored.get("result") or {}
+        if stored.get("inputs_digest") != digest_of(inputs) or stored.get("result_digest") != digest_of(result):
+            problems.append(f"{name}: result.json is missing or was changed")
+            continue
+        files = {folder / file: digest for file, digest in result.get("files", {}).items()}
+        model = read_json(folder / "model" / "result.json")
+        if model and "weights_sha256" in model:
+            files[folder / "model" / "model.safetensors"] = result.get("weights_sha256", model["weights_sha256"])
+            files[folder / "model" / "features.safetensors"] = model["features_sha256"]
+        elif "reason" not in result and (folder / "model").exists():
+            problems.append(f"{name}: model/result.json is missing or torn")
+        problems += [f"{name}: {path.relative_to(folder)} is missing or was changed"
+                     for path, digest in files.items() if not is_whole(path, digest)]
+    return verdict(problems, f"{count} fold models, retrained seeds and oracle representations have their SHA-256")
 
 
 # ------------------------------------------------------------------------------------------------------ selection
@@ -182,11 +165,9 @@ def order(found: Found) -> Verdict:
     digest, frozen_at = found.selection["digest"], found.selection["frozen_at"]
     if contaminated(found.folder, digest):
         return "failed", "contaminated: another selection of this study had been revealed before this one was frozen"
-    log = found.folder.parent / "reveals.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")] if log.exists() else []
-    opened = [line["at"] for line in lines if line["selection"] == digest and line["study"] == found.spec.name]
+    opened = [line["at"] for line in found.log if line["selection"] == digest and line["study"] == found.spec.name]
     if not opened:
-        return "doubt", f"{log} does not tell when the vault was opened (the study was moved here, perhaps)"
+        return "doubt", f"{found.folder.parent / 'reveals.jsonl'} does not tell when the vault was opened (the study was moved here, perhaps)"
     late = [trial.key for trial in found.completed if (trial.ended_at or 0) > _seconds(min(opened)) + 1]
     if min(opened) < frozen_at or late:
         return "failed", f"the vault was opened at {min(opened)}, before " + (
@@ -207,75 +188,7 @@ def earlier_looks(found: Found) -> Verdict:
     return "ok", f"no other selection under {found.folder.parent} had opened these vaults before"
 
 
-# --------------------------------------------------------------------------------------------------- measurements
-def reveals(found: Found) -> Verdict:
-    """Every measured number is of this selection and of the trial's weights; AUROCs are computed again from the scores."""
-    if not found.revealed:
-        return "open", "nothing is revealed yet"
-    problems, unmeasured, again = [], [], 0
-    for entry in found.entries():
-        folder = found.folder / "reveal" / entry["method"] / str(entry["split"])
-        vault = read_manifest(found.folder / "vault" / str(entry["split"]))
-        mask = np.repeat([False, True], [vault["counts"]["test_nominal"], vault["counts"].get("test_anomaly", 0)])
-        for trial in found.completed:
-            if (trial.method, trial.split) != (entry["method"], entry["split"]) or not vault.get("anomaly_classes"):
-                continue
-            weights = (read_json(found.home(trial) / "result.json") or {}).get("weights_sha256")
-            path = folder / f"{trial.number}.json"
-            if "reason" in ((read_json(path) or {}).get("result") or {}):
-                unmeasured.append(trial.key)
-                continue
-            problem = _reveal_problem(path, entry, vault, mask, weights)
-            again += not problem
-            problems += [f"{trial.key}: {problem}"] if problem else []
-    if not problems and unmeasured:
-        return "doubt", f"{listed(unmeasured)} could not be measured; the AUROCs of {again} others are those of their scores"
-    return verdict(problems, f"AUROCs of {again} trials, computed again from the scores of every test image, are the reported")
-
-
-def _reveal_problem(path: Path, entry: dict[str, Any], vault: dict, mask: np.ndarray, weights: str | None) -> str:
-    from analysis.metrics import auroc
-
-    stored = read_json(path) or {}
-    inputs, result = stored.get("inputs") or {}, stored.get("result") or {}
-    if stored.get("inputs_digest") != digest_of(inputs) or stored.get("result_digest") != digest_of(result):
-        return f"{path.name} is missing or was changed"
-    if inputs["rule"] != frozen_rule(entry):
-        return "measured under another selection"
-    if inputs["weights"] != weights or inputs["vault"] != vault["digest"]:
-        return "measured with other weights or another vault"
-    for name, digest in result["files"].items():
-        if not _is(path.parent / name, digest):
-            return f"{name} is missing or was changed"
-    scores = read_arrays(path.with_suffix(".safetensors"))
-    told = {**result["scorers"], "frozen_rule": result["scorer_auroc"], "oracle_detector": result["oracle_detector_auroc"],
-            "linear_oracle": result["linear_oracle_auroc"]}
-    wrong = [name for name, value in told.items()
-             if value is not None and not _same(auroc(scores[f"score/{name}"], mask), value)]
-    return f"AUROC of {wrong[0]} is not that of its scores" if wrong else ""
-
-
-def summary(found: Found) -> Verdict:
-    """report/summary.json says what the reveals say."""
-    from study.summary import summarise
-
-    stored = read_json(found.folder / "report" / "summary.json")
-    if stored is None or not found.selection:
-        return "open", "there is no report yet"
-    made = summarise(found.study.ledger(), found.folder)
-    differ = [key for key, value in made.items()
-              if key not in ("questions", "prior_reveals") and not _alike(stored.get(key), value)]
-    if "rows" in differ and len(stored.get("rows") or []) == len(made["rows"]):
-        pairs = zip(stored["rows"], made["rows"], strict=True)
-        first = next((new, [k for k in new if not _alike(old.get(k), new[k])]) for old, new in pairs
-                     if not _alike(old, new))
-        row, keys = first
-        return "failed", f"summary.json differs in {row['method']}/{row['split']}/{row['trial']}: {', '.join(keys[:4])}"
-    if differ:
-        return "failed", f"summary.json differs in {', '.join(differ[:4])}; `oraclegap report` writes it anew"
-    return "ok", f"summary.json has the {len(made['rows'])} rows that ledger and reveals give"
-
-
+# ---------------------------------------------------------------------------------------------------- made with what
 def code(found: Found) -> Verdict:
     """With what it was made."""
     git, packages = found.stamp.get("git"), found.stamp.get("packages") or {}
@@ -287,35 +200,13 @@ def code(found: Found) -> Verdict:
     return "ok", made + (f", commit {git['commit'][:8]}" if git else "")
 
 
-CHECKS = {
-    "data": data, "separation": separation, "trials": trials, "selection": selection, "order": order,
-    "earlier looks": earlier_looks, "reveals": reveals, "summary": summary, "code": code,
-}
-
-
-def _is(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256_of_file(path) == digest
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal numbers up to rounding; null is null, NaN is NaN."""
-    if one is None or other is None:
-        return one is other
-    return (math.isnan(one) and math.isnan(other)) or abs(one - other) <= TOLERANCE
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Equal JSON, numbers up to rounding."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_alike(value, other[key]) for key, value in one.items())
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    if isinstance(one, float) and isinstance(other, int | float) and not isinstance(other, bool):
-        return _same(one, other)
-    return one == other
-
-
 def _seconds(moment: str) -> float:
     from datetime import datetime
 
     return datetime.fromisoformat(moment).timestamp()
+
+
+CHECKS = {
+    "data": data, "separation": separation, "trials": trials, "jobs": jobs, "selection": selection, "order": order,
+    "earlier looks": earlier_looks, "reveals": reveals, "summary": summary, "code": code,
+}

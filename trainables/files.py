@@ -79,10 +79,14 @@ def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> str:
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file."""
+    """The arrays of a safetensors file; ValueError names one that is damaged."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    return load_file(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def sync_folder(folder: Path) -> None:
