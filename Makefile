@@ -25,6 +25,7 @@ test: lint
 	$(RUN)/python -m pytest
 
 soak: setup
+	$(RUN)/python tests/faults/soak_corruption.py
 	$(RUN)/python tests/faults/soak_kills.py
 
 bench: setup

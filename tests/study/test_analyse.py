@@ -146,7 +146,7 @@ def test_a_question_that_cannot_be_computed_leaves_the_table_alone(study, monkey
 
 def test_no_question_is_a_choice_and_no_reveal_a_mistake(study):
     asked = StudySpec.load(study / "spec.toml").changed({"analysis.questions": []})
-    cluster = SimpleNamespace(cpus_per_trial=1)
+    cluster = SimpleNamespace(cpus_per_trial=1, gpus_per_trial=0)
     assert analyse(asked, study, cluster) == []
     shutil.rmtree(study / "reveal")
     with pytest.raises(UserError, match="nothing is revealed"):
