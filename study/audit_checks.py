@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from analysis.summary_rows import plural
 from study.audit_found import Found, Verdict, is_whole, same, verdict
 from study.audit_sums import reveals, summary
 from study.ledger import TrialRecord
@@ -32,7 +33,7 @@ def data(found: Found) -> Verdict:
             files += len(manifest["files"])
             if known and known != manifest["digest"]:
                 problems.append(f"{folder / MANIFEST} is not the one that stamp.json names")
-    return verdict(problems, f"{files} files of {len(found.spec.data.splits)} splits have the SHA-256 they were written with")
+    return verdict(problems, f"{plural(files, 'file')} of {plural(len(found.spec.data.splits), 'split')}: each has the SHA-256 it was written with")
 
 
 def separation(found: Found) -> Verdict:

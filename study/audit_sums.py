@@ -38,7 +38,7 @@ def reveals(found: Found) -> Verdict:
             problems += [f"{trial.key}: {problem}"] if problem else []
     if not problems and unmeasured:
         return "doubt", f"{listed(unmeasured)} could not be measured; the AUROCs of {again} others are those of their scores"
-    return verdict(problems, f"AUROCs of {again} trials, computed again from the scores of every test image, are the reported")
+    return verdict(problems, f"AUROCs of {again} trials, computed again from the scores of every test image, are those reported")
 
 
 def _seed_problems(found: Found, entry: dict[str, Any], path: Path, trial: TrialRecord) -> list[str]:
