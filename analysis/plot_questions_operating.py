@@ -51,7 +51,7 @@ def draw_transfer(data: Mapping[str, Any], *, width: float = WIDE) -> Figure:
         shown = index % columns == 0
         axis.set_yticks(range(len(lines)), [line["label"] for line in lines] if shown else [""] * len(lines), fontsize=7.5)
         axis.invert_yaxis()
-        axis.set_title(f"aimed at {aim:.0%}", fontsize=9, loc="left")
+        axis.set_title(f"aimed at {100 * aim:.0f} %", fontsize=9, loc="left")
         axis.set_xlabel("nominal test images accepted")
         plain(axis, lines="both")
     return figure

@@ -20,8 +20,10 @@ MAIN = "0.95"
 FIGURE_METHODS = 4  # panels of curves
 
 
-def _words(number: Mapping[str, Any]) -> str:
-    return rows.number(number["value"]) + (f" ± {rows.number(number['error'])}" if number["error"] is not None else "")
+def _words(number: Mapping[str, Any], key: str = "") -> str:
+    digits = 4 if key.startswith("aurc") else 3
+    error = f" ± {rows.number(number['error'], digits)}" if number["error"] is not None else ""
+    return rows.number(number["value"], digits) + error
 
 
 def _percent(share: float) -> str:
@@ -29,13 +31,13 @@ def _percent(share: float) -> str:
 
 
 def card(result: Mapping[str, Any]) -> Card:
-    lines = [(f"{method} · {SCORES[name]}", *(_words(found[key]) for key in MEASURES))
+    lines = [(f"{method} · {SCORES[name]}", *(_words(found[key], key) for key in MEASURES))
              for method, table in result["methods"].items() for name, found in table.items()]
     points = Table(("method · score", *MEASURES.values()), tuple(lines), "Operating points of the selected trials",
                    "Mean ± standard error over splits with different nominal classes; none with one. Smaller is better but for "
                    "OSCR. AURC: mean share of errors among the accepted, from the most nominal image to all; open set: an "
                    "accepted anomaly is an error too, so it depends on how many anomalies there are.", folded=len(lines) > 24)
-    moved = [(f"{method} · {float(aimed):.0%}", _percent(found["accepted"]), f"{found['within']} of {found['splits']}",
+    moved = [(f"{method} · {100 * float(aimed):.0f} %", _percent(found["accepted"]), f"{found['within']} of {found['splits']}",
               _percent(found["missed"]))
              for method, table in result["transfer"].items() for aimed, found in table.items()]
     transfer = Table(("method · aimed at", "nominal test images accepted", "splits within chance", "anomalies accepted"),
@@ -56,7 +58,7 @@ def headline(result: Mapping[str, Any]) -> str:
     if oracles:
         told = f", of the oracle detector {_percent(min(oracles))}" + (
             f" to {_percent(max(oracles))}" if len(oracles) > 1 else "")
-    of = f", by method of {len(shares)}" if len(shares) > 1 else ""
+    of = f" (over {len(shares)} methods)" if len(shares) > 1 else ""
     return (f"Where 95 % of nominal images are accepted, {passed} of the anomalies pass the frozen rule{told}{of}; "
             f"{_held(result)}.")
 
@@ -77,7 +79,7 @@ def sentences(result: Mapping[str, Any]) -> tuple[str, ...]:
         ours, ideal = curves["closed"][FROZEN_RULE], curves["closed"]["ideal"]
         half = min(range(len(ours["coverage"])), key=lambda index: abs(ours["coverage"][index] - 0.8))
         told.append(f"{method}, split {curves['split']}: of nominal images {_percent(ours['risk'][-1])} are classified wrongly, of "
-                    f"the most nominal {ours['coverage'][half]:.0%} by the frozen rule {_percent(ours['risk'][half])} (best "
+                    f"the most nominal {100 * ours['coverage'][half]:.0f} % by the frozen rule {_percent(ours['risk'][half])} (best "
                     f"possible: {_percent(ideal['risk'][half])}).")
     return tuple(told[:FIGURE_METHODS])
 
