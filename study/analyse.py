@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.questions import Question, answer, get_question
+from study.course import QUESTION as COURSE
+from study.course import measured_course, run_course
 from study.errors import UserError
 from study.evidence import load_study, reveal_record, revealed_trials, selection_entry
 from study.jobs import Job, run_jobs
@@ -42,7 +44,7 @@ def analyse(
     for job in jobs:
         if (job.result(folder) or {}).get("failed"):
             job.path(folder).unlink()  # a question that failed is asked again
-    return run_jobs(jobs, folder, cluster, on_done=on_job)
+    return run_jobs(jobs, folder, cluster, on_done=on_job) + run_course(spec, folder, cluster, on_job=on_job)
 
 
 def summarise_with_answers(ledger: Ledger, folder: Path) -> dict[str, Any]:
@@ -58,7 +60,8 @@ def gathered(ledger: Ledger, folder: Path) -> dict[str, Any]:
     A question without an answer says why: ``{"not_applicable": …}``, or ``{"error": …}`` where it could not be computed.
     """
     summary, spec = summarise(ledger, folder), ledger.spec
-    study = load_study(summary, spec, folder, measured(spec, folder) if summary["revealed"] else {})
+    known = measured(spec, folder) | {COURSE: measured_course(spec, folder)} if summary["revealed"] else {}
+    study = load_study(summary, spec, folder, known)
     answers = {}
     for name in spec.analysis.asked() if summary["revealed"] else []:
         try:

@@ -1,6 +1,7 @@
 """The sealed side of a prepared data set: anomalies and all test images. The only module that reads them.
 
-Imported by ``study/reveal.py`` alone (an import contract says so); no code that runs before the selection is frozen may.
+Imported after the freeze alone, by ``study/reveal.py``, ``study/evidence.py`` and ``study/course.py``: an import contract
+keeps it from all that runs before, and no such code may reach it.
 """
 
 from __future__ import annotations

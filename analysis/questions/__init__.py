@@ -18,7 +18,8 @@ from analysis.evidence import StudyEvidence
 #: Modules of this package, in the order of the report.
 NAMES = (
     "study_claims", "roc", "selection_regret", "signal_leaderboard", "scorer_rules", "oracle_kinds", "few_shot",
-    "leave_one_class_out", "per_class", "layers", "accuracy_and_auroc", "operating_points", "more_scorers",
+    "leave_one_class_out", "per_class", "layers", "latent_map", "accuracy_and_auroc", "training_course", "search_map",
+    "operating_points", "posthoc_tuning", "more_scorers",
 )
 SCOPES = ("trial", "selected", "group")
 
