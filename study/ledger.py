@@ -10,12 +10,13 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from study.errors import EnvironmentProblem, UserError
 from study.mlflow_server import without_password
@@ -263,20 +264,54 @@ def distributions(space) -> dict[str, optuna.distributions.BaseDistribution]:
 def launch_lock(folder: Path) -> Iterator[None]:
     """Only one process at a time may drive a study.
 
-    The kernel releases the lock when its holder dies, so none is ever stale. Raises ``UserError`` naming the holder.
+    The kernel releases the lock when its holder dies, so none is ever stale. Raises ``UserError`` naming the holder. A
+    folder that holds nothing else afterwards, since the study could not begin, is removed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = _holder(file.read())
-            raise UserError(f"{folder}: this study is being driven by {holder}; wait for it or stop it") from None
+    with _locked(folder) as file:
         file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if not any(path.is_file() and path != folder / "lock" for path in folder.rglob("*")):
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):
+                    folder.parent.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[TextIO]:
+    """The lock file, held; one that its last holder removed meanwhile is not the study's any more."""
+    while True:
+        with _opened(folder / "lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                holder = _holder(file.read())
+                raise UserError(f"{folder}: this study is being driven by {holder}; wait for it or stop it") from None
+            if _is_still(file, folder / "lock"):
+                yield file
+                return
+
+
+def _opened(path: Path, attempts: int = 100) -> TextIO:
+    """The file, made with its folder; whoever held it before may be removing both just now."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a+", encoding="utf-8")
+    except (FileNotFoundError, FileExistsError):
+        if attempts == 1:
+            raise
+        return _opened(path, attempts - 1)
+
+
+def _is_still(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _holder(text: str) -> str:

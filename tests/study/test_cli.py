@@ -7,11 +7,10 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from conftest import digits_npz, overrides, run
+from conftest import run
 
-COMMANDS = ("plan", "launch", "status", "freeze", "reveal", "report", "export", "methods", "ui")
+COMMANDS = ("plan", "launch", "status", "freeze", "reveal", "analyse", "report", "compare", "audit", "export", "methods", "ui")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -42,6 +41,9 @@ BAD = {
     "export of nothing": (["export", "runs/nothing"], "no study here"),
     "report of nothing": (["report", "runs/nothing"], "no study here"),
     "ui without studies": (["ui"], "no study"),
+    "analysis of nothing": (["analyse", "runs/nothing"], "no study here"),
+    "audit of nothing": (["audit", "runs/nothing"], "no study here"),
+    "comparison of nothing": (["compare", "runs/nothing", "runs/other"], "no study here"),
     "ui open to all": (["ui", "--host", "0.0.0.0"], "0.0.0.0"),
 }
 
@@ -53,33 +55,6 @@ def test_bad_input_is_one_line_and_exit_2_and_writes_nothing(name, tmp_path):
     assert done.returncode == 2, done.stderr
     assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
-
-
-def few_classes(images, labels, names):
-    return images, np.full_like(labels, 3), names
-
-
-DATA = {
-    "missing npz": ("npz", "nothing.npz", "nothing.npz"),
-    "not an npz": ("npz", "text.npz", "text.npz"),
-    "one class": ("npz", "one.npz", "class"),
-    "missing folder": ("folder", "nothing", "nothing"),
-    "empty folder": ("folder", "empty", "empty"),
-    "cifar10 not there": ("cifar10", "empty", "download = true"),
-}
-
-
-@pytest.mark.parametrize("name", DATA)
-def test_bad_data_is_one_line_and_exit_2_before_any_trial(name, tmp_path):
-    (tmp_path / "text.npz").write_text("not an archive")
-    (tmp_path / "empty").mkdir()
-    if name == "one class":
-        digits_npz(tmp_path / "one.npz", change=few_classes)
-    source, path, words = DATA[name]
-    done = run("launch", "digits", *overrides(f"data.source={source}", f"data.path={path}"), cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "runs" / "digits" / "ledger.db").exists()
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -118,6 +118,37 @@ def _hold(folder, pipe):
         pipe.recv()
 
 
+def test_an_empty_study_leaves_no_folder_and_its_lock_still_excludes(tmp_path):
+    """Eight threads take turns at a study that never begins, so that the lock file is made and removed all the time."""
+    import threading
+
+    folder, inside, met, turns = tmp_path / "runs" / "x", [], [], []
+
+    def drive():
+        while len(turns) < 200:
+            try:
+                with launch_lock(folder):
+                    inside.append(1)
+                    met.append(len(inside))
+                    inside.pop()
+                    turns.append(1)
+            except UserError:
+                pass
+
+    drivers = [threading.Thread(target=drive) for _ in range(8)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join()
+    assert set(met) == {1} and len(turns) >= 200
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError, match="nothing"), launch_lock(folder):
+        raise FileNotFoundError("nothing")  # of the study's own, which is not the lock's
+    with launch_lock(folder):
+        (folder / "spec.toml").touch()
+    assert (folder / "spec.toml").exists()
+
+
 def test_looking_at_a_study_creates_nothing(tmp_path):
     ledger = Ledger(a_spec(), tmp_path)
     assert ledger.trials() == [] and ledger.storage.get_all_studies() == []
