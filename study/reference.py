@@ -2,8 +2,8 @@
 
     python -m study.reference README.md        writes the tables between the README's markers anew
 
-The README holds ``<!-- methods:begin -->`` … ``<!-- methods:end -->`` (likewise scorers, signals, oracles, where it has
-them); what stands between is generated, from the built-in ones only, and a test compares. ``oraclegap methods`` prints
+The README holds ``<!-- methods:begin -->`` … ``<!-- methods:end -->`` (likewise scorers, signals, oracles, questions, where it
+has them); what stands between is generated, from the built-in ones only, and a test compares. ``oraclegap methods`` prints
 all, plug-ins too.
 """
 
@@ -30,6 +30,10 @@ SOURCES = {
     "fashion_mnist": "Fashion-MNIST's four idx files, plain or gzipped",
     "npz": "a NumPy archive with images, labels and, optionally, class_names",
 }
+
+
+LOOKED_AT = {"trial": "every trial", "selected": "selected trials", "group": "all trials of a method and split together",
+             "": "what is measured already"}
 
 
 # ------------------------------------------------------------------------------------------------------ tables
@@ -78,8 +82,18 @@ def oracles_table() -> str:
         (f"`{info.name}`", info.title, _paper(info.paper, info.year, info.url)) for info in infos])
 
 
+def questions_table() -> str:
+    """The questions that a revealed study is asked, as Markdown."""
+    from analysis.questions import all_questions
+
+    return _markdown(("question", "in words", "looks at"), [
+        (f"`{question.name}`", question.title, LOOKED_AT[question.scope if question.measure else ""])
+        for question in all_questions()])
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    "methods": methods_table, "scorers": scorers_table, "signals": signals_table, "oracles": oracles_table}
+    "methods": methods_table, "scorers": scorers_table, "signals": signals_table, "oracles": oracles_table,
+    "questions": questions_table}
 
 
 def _markdown(titles: tuple[str, ...], lines: Iterable[tuple[str, ...]], numeric: tuple[str, ...] = ()) -> str:
@@ -126,6 +140,7 @@ def available() -> dict[str, list[dict[str, Any]]]:
     """Everything by kind, plug-ins included: {"methods": [{"name", "line", …}], "scorers", …}."""
     from analysis.oracles import get_oracle, oracle_names
     from analysis.plugins import PluginError
+    from analysis.questions import all_questions
     from analysis.scorers import DEFAULT_SCORERS, get_scorer, scorer_names
     from analysis.signals import get_signal, signal_names
     from study.sources import source_names
@@ -162,6 +177,7 @@ def available() -> dict[str, list[dict[str, Any]]]:
         "methods": each(method_names(), method), "scorers": each(scorer_names(), scorer),
         "signals": each(signal_names(), signal),
         "oracles": each(oracle_names(), lambda name: told(name, get_oracle(name).info.title)),
+        "questions": [told(question.name, question.title) for question in all_questions()],
         "networks": [told(name, NETWORKS.get(name, "a plug-in")) for name in network_names()],
         "sources": [told(name, SOURCES.get(name, "a plug-in")) for name in source_names()],
     }

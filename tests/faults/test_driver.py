@@ -18,7 +18,7 @@ from study.watchdog import command_of, family, processes
 
 pytestmark = pytest.mark.slow
 TRIALS = 3
-PAIRS = [*TINY, f"search.trials={TRIALS}", "training.epochs=6", 'resources.address="local"']
+PAIRS = [*TINY, f"search.trials={TRIALS}", "training.epochs=6", "analysis.questions=[]", 'resources.address="local"']
 LAUNCH = ["launch", "digits", *overrides(*PAIRS)]
 
 

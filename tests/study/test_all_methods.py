@@ -17,6 +17,8 @@ SMALL = [
     "selection.scorer_rule=all_mean", "resources.address=local",
     *(f"training.{name}.epochs=2" for name in ("csi", "csi_unlabelled", "deep_ensemble", "svgd_ensemble", "jem")),
     "search.space.deep_ensemble.ensemble_size=2", "search.space.svgd_ensemble.ensemble_size=2",
+    # those that look at what only some methods have: layers, members, own scores, no linear head
+    "analysis.questions=['roc', 'per_class', 'layers', 'latent_map', 'operating_points', 'scorer_rules']",
 ]
 
 
@@ -39,6 +41,12 @@ def test_every_method_is_trained_selected_and_revealed(every):
         assert all(math.isfinite(value) for value in [*measured, *row["signals"].values()]), row
         assert set(get_method(row["method"]).own_scorers) <= set(row["scorers"])
         assert all(0 <= value <= 1 for value in row["scorers"].values())
+
+
+def test_every_question_asked_has_an_answer(every):
+    answers = read_json(every / "report" / "summary.json")["questions"]
+    assert len(answers) == 6 and not [name for name, found in answers.items() if "error" in found or "not_applicable" in found]
+    assert set(answers["layers"]["methods"]) == set(answers["operating_points"]["methods"]) == set(method_names())
 
 
 def test_an_ensemble_has_an_oracle_for_each_member(every):

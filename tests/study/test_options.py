@@ -10,7 +10,7 @@ from conftest import overrides, run
 pytestmark = pytest.mark.slow
 PAIRS = [
     "name=options", "methods=['classifier']", "training.epochs=4", "training.batch_size=64", "search.trials=4",
-    "search.sampler=random", "search.max_concurrent=1", "search.pruner=successive_halving", "data.splits=[0, 1]", "selection.finalists=2",
+    "analysis.questions=['signal_leaderboard', 'selection_regret']", "search.sampler=random", "search.max_concurrent=1", "search.pruner=successive_halving", "data.splits=[0, 1]", "selection.finalists=2",
     "selection.fold_trials=all", "selection.folds=2", "selection.scorer_rule=best", 'resources.address="local"',
     "search.posthoc.energy.temperature={low=0.5, high=5.0, log=true}", "search.posthoc.knn.k={low=1, high=20}",
     "search.space.classifier.learning_rate={low=1e-4, high=1.0, log=true}",
