@@ -86,7 +86,7 @@ def test_the_command_lists_everything(tmp_path):
     done = run("methods", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert list(found) == ["methods", "scorers", "signals", "oracles", "networks", "sources"]
+    assert list(found) == ["methods", "scorers", "signals", "oracles", "questions", "networks", "sources"]
     assert all(item["name"] and item["line"] and "\n" not in item["line"] for items in found.values() for item in items)
     text = reference.available_text(found, width=80)
     assert max(map(len, text.splitlines())) <= 80
