@@ -25,7 +25,9 @@ test: lint
 	$(RUN)/python -m pytest
 
 soak: setup
+	$(RUN)/python tests/faults/soak_inputs.py
 	$(RUN)/python tests/faults/soak_corruption.py
+	$(RUN)/python tests/leakage/soak_leaks.py
 	$(RUN)/python tests/faults/soak_kills.py
 
 bench: setup

@@ -172,7 +172,7 @@ def _headline(result: Mapping[str, Any]) -> str:
         return f"Anomalies lie farther from the classes' means than nominal images do ({number})."
     if found["high"] < 0.5:
         return f"Anomalies lie nearer to the classes' means than nominal images do ({number})."
-    return f"Beyond noise, anomalies lie no farther from the classes' means than nominal images do ({number})."
+    return f"That anomalies lie farther from the classes' means than nominal images do is not beyond noise ({number})."
 
 
 def _sentences(result: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,11 +18,10 @@ import time
 from pathlib import Path
 
 import tomli_w
+from bad_data import CASES, EXITS
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "study")]
-
-from bad_data import CASES, EXITS  # noqa: E402
+sys.path.append(str(HERE.parent / "study"))  # last, and not `tests` itself: its folders would hide the packages of their names
 from test_spec import BAD, MINIMAL  # noqa: E402
 
 COMMAND = [sys.executable, "-m", "study"]
