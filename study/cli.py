@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from study.errors import (
@@ -104,6 +105,12 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "export":
             sub.add_argument("--method", help="default: the method that freeze ranked first")
             sub.add_argument("--split", type=int, help="default: the study's first")
+    _others(command)
+    return parser
+
+
+def _others(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands that are not about one study or its spec."""
     sub = command("compare", _compare, "compare finished studies: what differs, and whether it is more than noise")
     sub.add_argument("studies", nargs="+", metavar="STUDY", help="two or more folders; the first is the one compared with")
     sub.add_argument("--out", metavar="FOLDER", help="write a page, its figures and compare.json there")
@@ -115,7 +122,6 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--host", default="127.0.0.1", help="an address of this machine that only it can reach")
     sub.add_argument("--port", type=int, default=5000)
     sub.add_argument("--open", action="store_true", help="open a browser")
-    return parser
 
 
 def _analyse_options(sub: argparse.ArgumentParser) -> None:

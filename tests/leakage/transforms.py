@@ -1,26 +1,31 @@
-"""What can be done to the anomalies of a data set (images, labels, names) without touching a nominal image, and studies of it."""
+"""What may be done to the anomalies of a data set without touching a nominal image, as pure functions.
+
+Each takes images (uint8, N × H × W), labels (int64, N, into names) and names (K), and returns all three anew. Nominal images
+keep their order among themselves, and so do nominal classes. ``seed`` draws another change of the same kind.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-from conftest import TINY, digits_npz, overrides, run
 
-NOMINAL = ["three", "five", "six", "seven", "nine"]
-SETTINGS = [*TINY, "data.source=npz", "data.path=digits.npz", f"data.nominal_classes={NOMINAL}",
-            "search.max_concurrent=1", "search.sampler=tpe", "training.epochs=2", 'resources.address="local"']
-HOOK = Path(__file__).parent / "vault_hook"
+NOMINAL = ("three", "five", "six", "seven", "nine")
+FEW = 60  # nominal images of each class in ``few``
 
 
 def anomalous(labels, names) -> np.ndarray:
     return ~np.isin(names[labels], NOMINAL)
 
 
-def unchanged(images, labels, names):
+def unchanged(images, labels, names, seed=0):
+    return images, labels, names
+
+
+def permuted_labels(images, labels, names, seed=0):
+    """Anomalies change places among their classes."""
+    labels, mask = labels.copy(), anomalous(labels, names)
+    labels[mask] = np.random.default_rng(seed).permutation(labels[mask])
     return images, labels, names
 
 
@@ -31,14 +36,9 @@ def noise(images, labels, names, seed=0):
 
 
 def deleted(images, labels, names, seed=0):
+    """A study without anomalies is legal; their classes are still named."""
     mask = anomalous(labels, names)
     return images[~mask], labels[~mask], names
-
-
-def permuted_labels(images, labels, names, seed=0):
-    labels, mask = labels.copy(), anomalous(labels, names)
-    labels[mask] = np.random.default_rng(seed).permutation(labels[mask])
-    return images, labels, names
 
 
 def multiplied(images, labels, names, seed=0):
@@ -49,50 +49,50 @@ def multiplied(images, labels, names, seed=0):
     return np.concatenate([images, copies]), np.concatenate([labels, np.repeat(labels[mask], 9)]), names
 
 
-def renamed(images, labels, names, seed=0):
-    """Other names for the anomaly classes, and their images in front of all others, in another order."""
-    names, mask = names.astype("U20"), anomalous(labels, names)
-    for index in range(len(names)):
-        if names[index] not in NOMINAL:
-            names[index] = f"a class {names[index]}"
-    order = np.concatenate([np.random.default_rng(seed).permutation(np.flatnonzero(mask)), np.flatnonzero(~mask)])
-    return images[order], labels[order], names
+def renamed_and_reordered(images, labels, names, seed=0):
+    """Other names for the anomalous classes, in another order and before the nominal ones; their images, too."""
+    random, mask = np.random.default_rng(seed), anomalous(labels, names)
+    known = np.isin(names, NOMINAL)
+    classes = np.r_[random.permutation(np.flatnonzero(~known)), np.flatnonzero(known)]
+    places = np.r_[random.permutation(np.flatnonzero(mask)), np.flatnonzero(~mask)]
+    renamed = np.where(known, names, np.char.add("a class of ", names))
+    return images[places], np.argsort(classes)[labels[places]], renamed[classes]
 
 
 def swapped(images, labels, names, seed=0):
-    """The images of every two anomaly classes change places."""
-    labels = labels.copy()
-    others = [index for index, name in enumerate(names) if name not in NOMINAL]
-    turned = dict(zip(others, np.random.default_rng(seed).permutation(others[1:] + others[:1]), strict=True))
-    mask = anomalous(labels, names)
-    labels[mask] = [turned[label] for label in labels[mask]]
+    """Other classes are the anomalies: two of those that were stay, the others go, and as many that are new come."""
+    random = np.random.default_rng(seed)
+    gone = random.permutation(np.unique(labels[anomalous(labels, names)]))[2:]
+    turned = np.isin(labels, gone)
+    images, names = images.copy(), names.astype("U40")
+    images[turned] = random.integers(200, 256) - images[turned].transpose(0, 2, 1) // 2
+    names[gone] = [f"{name}, mirrored and inverted" for name in names[gone]]
     return images, labels, names
 
 
-TRANSFORMS: dict[str, Callable] = {"permuted labels": permuted_labels, "noise": noise, "deleted": deleted,
-                                   "multiplied by ten": multiplied, "renamed and reordered": renamed, "swapped": swapped}
+TRANSFORMS: dict[str, Callable] = {
+    "permuted labels": permuted_labels, "noise": noise, "deleted": deleted, "multiplied by ten": multiplied,
+    "renamed and reordered": renamed_and_reordered, "swapped": swapped,
+}
 
 
-def changed_nominal_image(images, labels, names):
+def all_but_deleted(images, labels, names, seed=0):
+    """One after the other, for a test that can afford a single study."""
+    for change in (permuted_labels, multiplied, swapped, renamed_and_reordered):
+        images, labels, names = change(images, labels, names, seed)
+    return images, labels, names
+
+
+def few(images, labels, names):
+    """A smaller data set to begin with: the first ``FEW`` images of each nominal class, and all anomalies."""
+    keep = anomalous(labels, names)
+    for label in np.unique(labels[~keep]):
+        keep[np.flatnonzero(labels == label)[:FEW]] = True
+    return images[keep], labels[keep], names
+
+
+def changed_nominal_image(images, labels, names, seed=0):
+    """The control: what the digest must not survive."""
     images = images.copy()
-    images[np.flatnonzero(~anomalous(labels, names))[:40]] //= 2
+    images[np.flatnonzero(~anomalous(labels, names))[seed:seed + 40]] //= 2
     return images, labels, names
-
-
-def selection_of(folder: Path, change: Callable, *more: str) -> dict:
-    """selection.json of a study that was run to its freeze in ``folder``; ``opens(folder)`` then says who read the vault."""
-    folder.mkdir(exist_ok=True)
-    digits_npz(folder / "digits.npz", change=change)
-    path = os.pathsep.join([str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = run("launch", "digits", "--offline", "--stop-after", "freeze", *overrides(*SETTINGS, *more), cwd=folder,
-               PYTHONPATH=path, VAULT_OPENS=str(folder / "opens"), LEAK_VAULT=str(folder / "runs" / "tiny" / "vault" / "0"))
-    assert done.returncode in (0, 4), done.stderr + done.stdout  # 4: some trials failed, which a leak may make them
-    return json.loads((folder / "runs" / "tiny" / "selection.json").read_text())
-
-
-def opens(folder: Path) -> list[str]:
-    """Each opening of a file of the vault by any process but prepare."""
-    log = folder / "opens"
-    lines = log.read_text().splitlines() if log.exists() else []
-    assert any("study.prepare" in line for line in lines), "the hook was not there"
-    return [line for line in lines if "study.prepare" not in line]
