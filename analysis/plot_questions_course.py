@@ -47,7 +47,17 @@ def _training(axis: Axes, panel: Mapping[str, Any], *, first: bool) -> None:
     for name, (colour, dash) in TRAINING_LOOKS.items():
         axis.plot(panel["training"]["epoch"], panel["training"][name], color=colour, linestyle=dash, linewidth=1.5, label=name)
     if all(value and value > 0 for name in TRAINING_LOOKS for value in panel["training"][name]):
-        axis.set_yscale("log")  # JEM's loss is a difference of energies, which may be negative
+        _logarithmic(axis)  # JEM's loss is a difference of energies, which may be negative
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss, norm" if first else "")
     plain(axis, lines="both")
+
+
+def _logarithmic(axis: Axes) -> None:
+    """Labels as plain numbers: the powers of ten that matplotlib writes are mathematics, which no figure here parses."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())

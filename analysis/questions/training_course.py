@@ -84,6 +84,8 @@ def headline(result: Mapping[str, Any]) -> str:
     told = {0: f"The frozen rule's AUROC at the last epoch is not beyond noise below its best ({lost})",
             1: f"The frozen rule's AUROC peaks before the training ends: the last epoch is {lost} below the best",
             -1: f"The frozen rule's AUROC at the last epoch is above that of the points before ({lost})"}[sign_of(rule)]
+    if rule["mean"] == 0:
+        told = "The frozen rule's AUROC is highest at the last epoch"
     oracle = "" if forest is None else f"; the oracle's, on the same latents, {rows.number(forest['mean'])} below its own best"
     return f"{told}{oracle}. Part of this is luck of having {len(_first(result)['epochs'])} points to choose from."
 

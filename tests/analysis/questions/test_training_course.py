@@ -47,10 +47,15 @@ def test_a_peak_is_told_with_its_interval_and_its_epoch():
 
 
 def test_no_change_is_not_called_a_peak():
-    result, card = answered({("classifier", 0, 3): course([0.7, 0.8, 0.801, 0.8])})
+    result, card = answered({("classifier", 0, 3): course([0.7, 0.8, 0.801, 0.8], gain=(0.001, -0.009, 0.011))})
     assert "not beyond noise below its best" in card.headline
     assert result["methods"]["classifier"]["rho"]["linear"]["train_loss"] is None  # it never changes
     assert "bit for bit" in card.sentences[0]
+
+
+def test_the_last_epoch_may_be_the_best():
+    _, card = answered({("classifier", 0, 3): course([0.6, 0.7, 0.8, 0.9], gain=(0.0, 0.0, 0.0))})
+    assert card.headline.startswith("The frozen rule's AUROC is highest at the last epoch")
 
 
 def test_correlations_are_scipys_over_the_points():
@@ -78,4 +83,7 @@ def test_the_figure_in_both_widths(count):
     figure = answered(found)[1].figures[0]
     for width in (WIDE, NARROW):
         drawn = figure.draw(figure.data, width=width)
+        drawn.canvas.draw()
+        labels = [label.get_text() for axis in drawn.axes for label in axis.get_yticklabels()]
+        assert not [text for text in labels if "$" in text]  # mathematics is not parsed, and would be shown as it is
         assert sum(axis.get_visible() for axis in drawn.axes) == 2 * count
