@@ -62,15 +62,19 @@ def draw_accuracy(data: Mapping[str, Any], *, width: float = WIDE) -> Figure:
     panels = data["panels"]
     columns = len(panels) if width == WIDE else 1
     figure, axes = grid(len(panels), columns, width=width, height=3.0)
+    methods = list(dict.fromkeys(method for panel in panels for method in panel["points"]))
+    handles: dict[str, Any] = {}
     for index, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
-        for number, (method, points) in enumerate(panel["points"].items()):
+        for method, points in panel["points"].items():
+            number = methods.index(method)  # one marker in all panels, also where a panel lacks a method
             marker, colour = MARKS[number % len(MARKS)]
-            axis.plot([x for x, _ in points], [y for _, y in points], marker, color=colour, markersize=4.5, alpha=0.75,
-                      markerfacecolor="none" if number % 2 else colour, label=method, linestyle="none")
+            (handles[method],) = axis.plot(
+                [x for x, _ in points], [y for _, y in points], marker, color=colour, markersize=4.5, alpha=0.75,
+                markerfacecolor="none" if number % 2 else colour, linestyle="none")
         axis.set_title(panel["label"], fontsize=9, loc="left")
         axis.set_xlabel("closed-set accuracy")
         axis.set_ylabel("AUROC" if index % columns == 0 else "")
         plain(axis, lines="both")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4 if width == WIDE else 2,
+    figure.legend([handles[method] for method in methods], methods, loc="outside lower center", ncols=4 if width == WIDE else 2,
                   frameon=False, fontsize=8)
     return figure

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from study.errors import (
     EXIT_AUDIT_FAILED,
@@ -13,7 +14,9 @@ from study.errors import (
     EXIT_ENVIRONMENT,
     EXIT_INTERRUPTED,
     EXIT_SOME_FAILED,
+    EXIT_USER,
     OracleGapError,
+    one_line,
 )
 
 EPILOG = """exit codes: 0 done · 1 audit failed · 2 your input · 3 the environment · 4 some trials failed · 130 interrupted,
@@ -26,16 +29,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
-        return 2
+        return EXIT_USER
     try:
         return options.run(options) or EXIT_DONE
     except OracleGapError as error:
         if options.debug:
             raise
-        print(f"oraclegap: {error}", file=sys.stderr)
+        _tell(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("oraclegap: interrupted", file=sys.stderr)
+        _tell("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read the output has had enough, such as `head`
         sys.stdout = None
@@ -43,20 +46,30 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if options.debug:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"oraclegap: {where}{error.strerror or error}", file=sys.stderr)
+        _tell(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error)
         return EXIT_ENVIRONMENT
     except Exception as error:  # a damaged file, a lost database, a mistake of ours: one line all the same
         if options.debug:
             raise
-        text = " ".join(str(error).split())[:300]
-        print(f"oraclegap: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
+        _tell(f"{type(error).__name__}: {one_line(error, 300)} (--debug shows where)")
         return EXIT_ENVIRONMENT
+
+
+def _tell(problem: object) -> None:
+    print(f"oraclegap: {one_line(problem)}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line; argparse's own way is to print the usage as well."""
+
+    def error(self, message: str) -> NoReturn:
+        _tell(f"{message}; `{self.prog} --help` shows what there is")
+        raise SystemExit(EXIT_USER)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="oraclegap", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Tune open-set and anomaly detectors without anomaly labels, then measure what was left.",
     )

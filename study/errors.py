@@ -37,6 +37,14 @@ class Interrupted(OracleGapError):
     exit_code = EXIT_INTERRUPTED
 
 
+def one_line(text: object, limit: int = 1000) -> str:
+    """``text`` as one line that a terminal can show: no breaks, no control characters, the middle of a long one left out."""
+    line = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in " ".join(str(text).split())
+    )
+    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-(limit // 2) + 3 :]}"
+
+
 def nearest(name: str, known) -> str:
     """`` (did you mean 'x'?)`` when one of ``known`` is close to ``name``, else an empty string."""
     import difflib

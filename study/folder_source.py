@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from study.array_files import machine_memory
 from study.errors import EnvironmentProblem, UserError
 from study.images import BadImage, decode_file, decode_files
 from study.sources import Source, needed_path, register
@@ -107,7 +108,7 @@ def _check_memory(root: Path, paths: list[str]) -> None:
     first = next((image for image in map(decode_file, paths[:10]) if isinstance(image, np.ndarray)), None)
     if first is None:
         return
-    need, have = 3 * first.nbytes * len(paths), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    need, have = 3 * first.nbytes * len(paths), machine_memory()
     if need > have:
         height, width = first.shape[:2]
         raise EnvironmentProblem(

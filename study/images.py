@@ -25,6 +25,9 @@ from study.errors import EnvironmentProblem
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit for one image (a quarter of a GiB of RGB)
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+#: Read by Pillow's own code or by a codec. A file is opened by what it holds, not by its name, and of the formats that are
+#: left out one starts a program (Ghostscript, for PostScript).
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF")
 ORIENTATION_TAG = 0x0112
 CHUNK = 256
 POOL_FROM = 1024  # files; below that starting workers costs more than it saves
@@ -50,7 +53,7 @@ def decode_file(path: str, image_size: int = 0) -> np.ndarray | BadImage:
             return BadImage("not a regular file")  # a named pipe would block for ever
         if status.st_size == 0:
             return BadImage("empty file")
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return _to_array(image, image_size)
     except UnidentifiedImageError:
         return BadImage("not an image, or damaged")

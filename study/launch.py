@@ -69,9 +69,11 @@ def write_spec(spec: StudySpec, folder: Path) -> None:
 
 def prepare_data(spec: StudySpec, folder: Path, *, skip_bad: bool = False) -> None:
     """Runs ``study.prepare`` as a process of its own, so that no anomaly was ever in this one's memory."""
+    from study.sources import needed_path
+
     data = spec.data.model_dump(exclude={"seeds"})
     if data["path"]:
-        data["path"] = str(Path(data["path"]).expanduser().resolve())
+        data["path"] = str(needed_path(data).resolve())
     request = {"data": data, "folder": str(folder.resolve()), "skip_bad": skip_bad}
     done = subprocess.run(
         [sys.executable, "-m", "study.prepare"], input=json.dumps(request), capture_output=True, text=True, check=False,

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from study.errors import EnvironmentProblem, UserError
 from study.mlflow_server import without_password
-from study.spec import LEDGER_PASSWORD, StudySpec
+from study.spec import StudySpec
+from study.spec_checks import LEDGER_PASSWORD
 from study.tracking import study_identity
 from trainables.files import derive_seed
 
@@ -57,7 +58,6 @@ class Ledger:
 
     def __init__(self, spec: StudySpec, folder: Path, *, storage: optuna.storages.BaseStorage | None = None):
         import optuna
-        from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.spec = spec
@@ -68,13 +68,7 @@ class Ledger:
             return
         self.url = _with_password(spec.resources.ledger) or f"sqlite:///{folder.resolve()}/ledger.db"
         self.owner = study_identity(folder) if spec.resources.ledger else ""
-        sqlite = self.url.startswith("sqlite")
-        arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
-        try:
-            self.storage = optuna.storages.RDBStorage(self.url, engine_kwargs=arguments)
-        except (SQLAlchemyError, ImportError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise EnvironmentProblem(f"ledger {without_password(self.url)} cannot be opened: {reason}") from None
+        self.storage = _storage(self.url)
 
     def names(self) -> list[tuple[str, int]]:
         """Every (method, split) of the spec, in its order."""
@@ -320,6 +314,24 @@ def _holder(text: str) -> str:
         return f"process {held['pid']} on {held['host']}"
     except (json.JSONDecodeError, KeyError, TypeError):
         return "another process"
+
+
+def check_database(spec: StudySpec) -> None:
+    """Raises ``EnvironmentProblem`` unless the database of ``resources.ledger`` can be opened; nothing is written yet."""
+    if spec.resources.ledger:
+        _storage(_with_password(spec.resources.ledger)).remove_session()
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EnvironmentProblem(f"ledger {without_password(url)} cannot be opened: {reason}") from None
 
 
 def _with_password(url: str) -> str:

@@ -15,13 +15,14 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from study.errors import EnvironmentProblem, OracleGapError, UserError
+from study.errors import EnvironmentProblem, OracleGapError, UserError, one_line
 from study.images import BadImage, conform, end_with_parent
 from study.sources import Source, open_source
 from study.splits import PARTS, Classes, Table, choose_classes, join_duplicates, table_of
@@ -48,10 +49,11 @@ def prepare(data: dict, folder: str | Path, *, skip_bad: bool = False, processes
         source = open_source({**data, "processes": processes})
         tables = {split: _tables(source, data, split) for split in missing}
         images = _read(source, [table for _, *sides in tables.values() for table in sides], skip_bad=skip_bad)
-        for split, (classes, nominal, anomaly) in tables.items():
-            parts = _assemble(source, classes, nominal, anomaly, images, data)
-            with _disk(folder):
-                manifests[split] = _write_split(folder, source, split, classes, *parts)
+        with _all_or_none(folder, missing):
+            for split, (classes, nominal, anomaly) in tables.items():
+                parts = _assemble(source, classes, nominal, anomaly, images, data)
+                with _disk(folder):
+                    manifests[split] = _write_split(folder, source, split, classes, *parts)
     told = ("digest", "classes", "image_shape", "counts", "duplicates_moved", "skipped")
     return {
         "splits": {str(split): {key: manifests[split][key] for key in told} for split in splits},
@@ -246,6 +248,17 @@ def _sync(stream) -> None:
 
 
 @contextlib.contextmanager
+def _all_or_none(folder: Path, splits: Sequence[int]):
+    """Removes what was written of ``splits`` where a later one of them turns out to be impossible."""
+    try:
+        yield
+    except UserError:
+        for place in (folder / side / str(split) for split in splits for side in ("view", "vault")):
+            shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
 def _disk(folder: Path):
     try:
         yield
@@ -267,6 +280,10 @@ def main() -> int:
         answer = {"ok": False, "error": str(error), "exit": error.exit_code}
     except MemoryError:
         answer = {"ok": False, "error": "data: not enough memory; set data.limit or data.image_size", "exit": 3}
+    except Exception as error:  # what a source reads may be anything, and a plug-in's own code
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"data: {type(error).__name__}: {one_line(error, 300)} ({Path(last.filename).name}:{last.lineno})"
+        answer = {"ok": False, "error": said, "exit": 3}
     except KeyboardInterrupt:
         answer = {"ok": False, "error": "interrupted; nothing half-written is kept", "exit": 130}
     print(json.dumps(answer))

@@ -38,7 +38,7 @@ def run(
     skip_bad: bool = False, progress: Progress | None = None,
 ) -> None:
     """Runs ``stages`` of a study up to ``stop_after``. ``Ctrl-C`` raises ``Interrupted``; nothing is lost."""
-    from study.ledger import launch_lock
+    from study.ledger import check_database, launch_lock
     from study.tracking import Projection, check_server, tracking_uri
 
     if stop_after not in (None, "search", "freeze"):
@@ -48,6 +48,7 @@ def run(
         study.require_begun()
     if not offline:
         check_server(tracking_uri(study.folder.parent))
+    check_database(study.spec)
     with launch_lock(study.folder), _interruptible():
         check_spec(study.spec, study.folder)
         if stages != ("analyse",):  # which needs no images but those prepared already, wherever the source is now

@@ -13,9 +13,8 @@ kind rotation counts as unsafe everywhere and flips as safe in a ``folder`` (pho
 from __future__ import annotations
 
 import contextlib
-import gzip
-import struct
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from analysis import plugins
-from study.errors import EnvironmentProblem, UserError, nearest
+from study.array_files import read_idx, read_npz
+from study.errors import EnvironmentProblem, OracleGapError, UserError, nearest, one_line
 from study.images import BadImage, conform
 
+LONGEST_NAME = 255  # as of a folder, which is what names a class elsewhere
 Reader = Callable[[Sequence[int]], "list[np.ndarray | BadImage]"]
 
 
@@ -79,7 +80,12 @@ def open_source(data: dict) -> Source:
         raise UserError(f"data.source: {error}") from error
     if not found:
         raise UserError(f"data.source: unknown source {name!r}{nearest(str(name), known)}; one of {', '.join(known)}")
-    source = LOADERS[name](data)
+    try:
+        source = LOADERS[name](data)
+    except (OracleGapError, MemoryError):
+        raise
+    except Exception as error:  # of a plug-in, as a rule
+        raise UserError(f"data.source: {name}: {type(error).__name__}: {one_line(error, 300)}") from error
     if not isinstance(source, Source):
         raise UserError(f"data.source: {name} gives a {type(source).__name__}, not a study.sources.Source")
     flags = {"name": name}  # by which a study that goes on knows its data
@@ -90,11 +96,19 @@ def open_source(data: dict) -> Source:
 
 
 def needed_path(data: dict) -> Path:
-    """``data.path`` as a path; UserError when the spec gives none."""
+    """``data.path`` as a path that can be looked up; UserError for none, a name too long, a loop of links, no such home."""
     text = str(data.get("path") or "")
     if not text:
         raise UserError(f"data.path: source {data['source']!r} needs a path")
-    return Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+        path.resolve()
+        path.exists()
+    except OSError as error:
+        raise UserError(f"data.path: {one_line(text, 200)}: {error.strerror}") from None
+    except RuntimeError as error:  # pathlib's word for a loop, and for a user without a home
+        raise UserError(f"data.path: {one_line(text, 200)}: {one_line(error, 200)}") from None
+    return path
 
 
 def from_arrays(name: str, images: np.ndarray, labels: np.ndarray, class_names, data: dict, **facts) -> Source:
@@ -198,14 +212,10 @@ def _read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
     path = _idx_file(folder, name)
     if path is None:
         raise UserError(f"{folder / name} is missing; fetch it or set download = true")
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        magic, *shape = struct.unpack_from(f">{dimensions + 1}I", content)
-        if magic != 0x0800 + dimensions:
-            raise ValueError("not an idx file of unsigned bytes")
-        return np.frombuffer(content, dtype=np.uint8, offset=4 * (dimensions + 1)).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error, gzip.zlib.error) as error:
-        raise UserError(f"{path} is damaged ({error}); fetch it again") from None
+    found = read_idx(path, dimensions)
+    if dimensions == 3 and found.shape[1:] != (28, 28):
+        raise UserError(f"{path} is damaged (images of {found.shape[2]}x{found.shape[1]}, not 28x28); fetch it again")
+    return found
 
 
 def _missing(data: dict, root: Path) -> UserError:
@@ -237,7 +247,7 @@ def _npz(data: dict) -> Source:
     Without ``class_names`` a class is named by its label. Pickled (object) arrays are refused.
     """
     path = needed_path(data)
-    arrays = _read_npz(path)
+    arrays = read_npz(path, ("images", "labels"), ("class_names",))
     images, labels = arrays["images"], arrays["labels"]
     if images.dtype != np.uint8:
         raise UserError(f"{path}: images must be uint8, not {images.dtype}; scale them to 0..255")
@@ -269,32 +279,13 @@ def _npz_names(path: Path, names: np.ndarray, last: int) -> list[str]:
         raise UserError(f"{path}: class_names is not valid Unicode") from None
     if last >= len(texts):
         raise UserError(f"{path}: label {last} has no name, class_names holds {len(texts)}")
+    texts = [unicodedata.normalize("NFC", text) for text in texts]
     if len(set(texts)) != len(texts) or not all(text.strip() for text in texts):
         raise UserError(f"{path}: class_names holds an empty name or one name twice")
+    for text in texts:
+        if not text.isprintable() or len(text) > LONGEST_NAME:
+            raise UserError(
+                f"{path}: the class name {one_line(repr(text), 80)} is longer than {LONGEST_NAME} characters or holds "
+                "some that cannot be shown; rename it"
+            )
     return texts
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    import zipfile
-    import zlib
-
-    if not path.is_file():
-        raise UserError(f"data.path: {path} is not a file")
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is not an .npz archive; write it with numpy.savez(path, images=…, labels=…)")
-    arrays = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in ("images", "labels", "class_names"):
-                if key in archive.files:
-                    arrays[key] = archive[key]
-                elif key != "class_names":
-                    raise UserError(f"{path}: array {key!r} is missing; it holds {', '.join(archive.files) or 'nothing'}")
-    except MemoryError:
-        raise EnvironmentProblem(f"{path} does not fit in memory") from None
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        hint = "object arrays are not read" if "pickle" in str(error) else " ".join(str(error).split())[:100]
-        raise UserError(f"{path} cannot be read: {hint}") from None
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise UserError(f"{path} holds members that are no arrays")
-    return arrays

@@ -15,10 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from analysis import plugins
 from search_spaces import get_space, space_names
-from study.errors import UserError, nearest
+from study.errors import UserError, nearest, one_line
 from study.spec_analysis import AnalysisSpec
-from study.spec_checks import check_posthoc, check_scorers
-from study.spec_file import find_spec, first_error, flat, put, split_override, with_plugins
+from study.spec_checks import (
+    check_address,
+    check_class_lists,
+    check_ledger,
+    check_path,
+    check_posthoc,
+    check_scorers,
+    distinct,
+)
+from study.spec_file import find_spec, first_error, flat, put, split_override, too_much, with_plugins
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: Built-in names, so that reading a spec imports neither torch nor a data set's reader.
@@ -30,17 +38,15 @@ EPOCH_SIGNALS = ("val_accuracy", "val_nll")
 MAY_CHANGE = re.compile(r"search\.(trials|max_concurrent)|resources\.(cpus_per_trial|gpus_per_trial|address)"
                         r"|analysis\..+")
 
-#: The environment variable that holds the password of ``resources.ledger``.
-LEDGER_PASSWORD = "ORACLEGAP_LEDGER_PASSWORD"
-
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+MOST = 2**31 - 1  # of a seed that every library takes, and beyond any count that could end
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+NonNegative = Annotated[int, Field(ge=0, le=MOST)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 def _known(name: str, names: list[str]) -> str:
     if name not in names:
-        raise ValueError(f"unknown {name!r}{nearest(name, names)}; known: {', '.join(names)}")
+        raise ValueError(f"unknown {one_line(name, 80)!r}{nearest(name, names)}; known: {', '.join(names)}")
     return name
 
 
@@ -53,12 +59,13 @@ class DataSpec(_Table):
 
     source: str = "digits"
     path: str = ""
-    nominal_classes: Annotated[int, Field(ge=2)] | list[int | str] | Literal["osr"] = 6
-    anomaly_classes: list[int | str] | Literal["rest"] = "rest"
+    nominal_classes: Annotated[int, Field(ge=2, le=MOST)] | list[int | str] | Literal["osr"] = Field(
+        6, description="a number of classes (2 at least), a list of names or indices, or 'osr'")
+    anomaly_classes: list[int | str] | Literal["rest"] = Field("rest", description="a list of names or indices, or 'rest'")
     partition: Literal["pooled", "official"] = "pooled"
     limit: NonNegative = 0
     download: bool = False
-    image_size: NonNegative = 0
+    image_size: Annotated[int, Field(ge=0, le=4096)] = 0
     flips_keep_labels: bool | None = None
     rotations_keep_labels: bool | None = None
     splits: Annotated[list[NonNegative], Field(min_length=1)] = [0]
@@ -72,12 +79,17 @@ class DataSpec(_Table):
     @field_validator("splits", "seeds")
     @classmethod
     def _distinct(cls, value: list[int]) -> list[int]:
-        if len(set(value)) != len(value):
-            raise ValueError("the same number twice")
+        return distinct(value, "number")
+
+    @field_validator("path")
+    @classmethod
+    def _path_is_possible(cls, value: str) -> str:
+        check_path(value)
         return value
 
     @model_validator(mode="after")
-    def _path_where_needed(self) -> DataSpec:
+    def _classes_and_path(self) -> DataSpec:
+        check_class_lists(self.nominal_classes, self.anomaly_classes)
         if self.source in SOURCES and self.source != "digits" and not self.path:
             raise ValueError(f"source {self.source!r} needs `path`, where its files lie")
         return self
@@ -87,9 +99,9 @@ class TrainingSpec(_Table):
     """What is fixed for all trials; ``overrides`` holds the ``[training.<method>]`` tables."""
 
     network: str = "small_cnn"
-    epochs: Positive = 30
+    epochs: Annotated[int, Field(ge=1, le=10**6)] = 30
     early_stopping: bool = False
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Annotated[int, Field(ge=2, le=2**20)] = 128
     overrides: dict[str, dict[str, Any]] = {}
 
     @field_validator("network")
@@ -116,7 +128,10 @@ class TrainingSpec(_Table):
         for method, table in self.overrides.items():
             if unknown := [k for k in table if k not in own]:
                 raise ValueError(f"[training.{method}] {unknown[0]}: unknown key{nearest(unknown[0], own)}")
-            TrainingSpec(**{**own, **table})
+            try:
+                TrainingSpec(**{**own, **table})
+            except ValidationError as error:
+                raise ValueError(f"[training.{method}] {first_error(error, TrainingSpec)}") from None
         return self
 
     def for_method(self, method: str) -> dict[str, Any]:
@@ -128,7 +143,7 @@ class TrainingSpec(_Table):
 class SearchSpec(_Table):
     """How many configurations are tried, who proposes them and from where."""
 
-    trials: Positive = 8
+    trials: Annotated[int, Field(ge=1, le=10**6)] = 8
     sampler: Literal["tpe", "random", "gp", "cmaes"] = "tpe"
     pruner: Literal["none", "successive_halving", "median"] = "none"
     max_concurrent: NonNegative = 0
@@ -143,8 +158,8 @@ class SearchSpec(_Table):
                 raise ValueError(f"{method}: no such method{nearest(method, space_names())}")
             try:
                 get_space(method).narrowed(table)
-            except ValueError as error:
-                raise ValueError(f"{method}: {error}") from None
+            except (ValueError, OverflowError) as error:
+                raise ValueError(str(error)) from None
         return value
 
     @field_validator("posthoc")
@@ -159,8 +174,9 @@ class SelectionSpec(_Table):
 
     signal: str = "val_accuracy"
     finalists: Positive = 1
-    folds: NonNegative = 3
-    fold_trials: Literal["finalists", "all"] | list[str] = "finalists"  # a list: all trials of these methods
+    folds: Annotated[int, Field(ge=0, le=1000)] = 3
+    fold_trials: Literal["finalists", "all"] | list[str] = Field(  # a list: all trials of these methods
+        "finalists", description="'finalists', 'all' or a list of methods")
     scorers: list[str] = []
     scorer_signal: Literal["pseudo_novel_auroc"] = "pseudo_novel_auroc"
     scorer_rule: str = "top_half_mean"
@@ -181,8 +197,9 @@ class SelectionSpec(_Table):
         from analysis.fusion import rule_needs_folds
         from analysis.fusion_rules import RULES_WITHOUT_FOLDS
 
-        if len(set(self.scorers)) != len(self.scorers):
-            raise ValueError("scorers: the same scorer twice")
+        distinct(self.scorers, "scorer", key="scorers: ")
+        if isinstance(self.fold_trials, list):
+            distinct(self.fold_trials, "method", key="fold_trials: ")
         if self.finalists > 1 and self.signal != "val_accuracy":
             raise ValueError("finalists above 1 are those within one standard error, which only val_accuracy has here")
         if self.folds == 0 and (rule_needs_folds(self.scorer_rule) or self.finalists > 1):
@@ -198,24 +215,21 @@ class SelectionSpec(_Table):
 class ResourcesSpec(_Table):
     """What a trial takes of the cluster, and where the cluster and the ledger are."""
 
-    cpus_per_trial: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    cpus_per_trial: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 1
     gpus_per_trial: Fraction = 0.25
     address: str = "auto"
     ledger: str = ""
 
+    @field_validator("address")
+    @classmethod
+    def _address_is_one(cls, value: str) -> str:
+        check_address(value)
+        return value
+
     @field_validator("ledger")
     @classmethod
-    def _no_password(cls, value: str) -> str:
-        if value:
-            from sqlalchemy.engine import make_url
-            from sqlalchemy.exc import ArgumentError
-
-            try:
-                url = make_url(value)
-            except ArgumentError:
-                raise ValueError("not a storage URL, such as postgresql://user@host/database") from None
-            if url.password is not None or "password" in url.query:
-                raise ValueError(f"leave the password out, it would be written down; set {LEDGER_PASSWORD} instead")
+    def _ledger_is_possible(cls, value: str) -> str:
+        check_ledger(value)
         return value
 
 
@@ -236,7 +250,7 @@ class StudySpec(_Table):
     @classmethod
     def _name_is_safe(cls, value: str) -> str:
         if not NAME.fullmatch(value):
-            raise ValueError(f"{value!r} must be letters, digits, '.', '_' or '-' (64 at most, no path)")
+            raise ValueError(f"{one_line(value, 80)!r} must be letters, digits, '.', '_' or '-' (64 at most, no path)")
         return value
 
     @field_validator("methods", mode="before")
@@ -244,10 +258,8 @@ class StudySpec(_Table):
     def _methods_are_known(cls, value: Any) -> Any:
         for method in value if isinstance(value, list) else []:
             if isinstance(method, str) and method not in space_names():
-                raise ValueError(f"no method {method!r}{nearest(method, space_names())}; known: {space_names()}")
-        if isinstance(value, list) and len(set(map(str, value))) != len(value):
-            raise ValueError("the same method twice")
-        return value
+                raise ValueError(f"no method {one_line(method, 80)!r}{nearest(method, space_names())}; known: {space_names()}")
+        return distinct(value, "method") if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _pruner_can_work(self) -> StudySpec:
@@ -284,9 +296,11 @@ class StudySpec(_Table):
         """
         path = find_spec(spec)
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not valid TOML: {error}") from None
+            raise UserError(f"{path}: not valid TOML: {one_line(error, 200)}") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: {too_much(error)}") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
         pairs = overrides.items() if isinstance(overrides, dict) else map(split_override, overrides or [])
@@ -301,6 +315,8 @@ class StudySpec(_Table):
             return cls.model_validate(with_plugins(table, where=where))
         except ValidationError as error:
             raise UserError(f"{where}: {first_error(error, cls)}") from None
+        except RecursionError as error:
+            raise UserError(f"{where}: {too_much(error)}") from None
 
     def changed(self, overrides: dict[str, Any]) -> StudySpec:
         """The same spec but for ``overrides``, a flat mapping of dotted keys; ``UserError`` as ``parse``."""

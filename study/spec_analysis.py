@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from analysis.questions import NAMES
 from study.errors import nearest
+from study.spec_checks import distinct
 
 
 class AnalysisSpec(BaseModel):
@@ -15,8 +16,9 @@ class AnalysisSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    questions: list[str] | Literal["all"] = "all"
-    scorers: list[str] | Literal["all"] = []  # measured beside those in use; no rule and no regret knows them
+    questions: list[str] | Literal["all"] = Field("all", description="a list of names, or 'all'")
+    #: Measured beside those in use; no rule and no regret knows them.
+    scorers: list[str] | Literal["all"] = Field([], description="a list of names, or 'all'")
     oracles: list[str] = ["knn", "boosted"]  # beside forest and linear, which every reveal measures
     course: Annotated[int, Field(ge=0, le=100)] = 0  # points along a repeated training of each selected configuration
 
@@ -47,6 +49,7 @@ class AnalysisSpec(BaseModel):
 
 
 def _all_known(value, names: list[str]):
+    distinct(value if isinstance(value, list) else [], "name")
     for name in value if isinstance(value, list) else []:
         if name not in names:
             raise ValueError(f"unknown {name!r}{nearest(name, names)}; known: {', '.join(names)}")

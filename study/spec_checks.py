@@ -3,11 +3,74 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 from typing import Any
 
 from analysis import plugins
 from analysis.gaps import RESERVED
-from study.errors import nearest
+from study.errors import nearest, one_line
+
+#: The environment variable that holds the password of ``resources.ledger``.
+LEDGER_PASSWORD = "ORACLEGAP_LEDGER_PASSWORD"
+ADDRESS = re.compile(r"auto|local|(ray://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
+
+
+def distinct(values: list, what: str, *, key: str = "") -> list:
+    """``values``, which hold nothing twice; ``key`` opens the line where pydantic does not."""
+    seen: list = []
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{key}the same {what} twice: {one_line(repr(value), 80)}")
+        seen.append(value)
+    return values
+
+
+def check_path(text: str) -> None:
+    """``data.path``: one that can be looked up; what lies there is no matter of the spec, which may travel without it."""
+    if "\0" in text:
+        raise ValueError("holds a NUL character, which no path has")
+    if text and not text.strip():
+        raise ValueError("is blank; give the place where the files lie")
+
+
+def check_class_lists(nominal: Any, anomaly: Any) -> None:
+    """``[data]``: what is wrong with classes whatever the data set; of the rest, ``study.splits`` knows more."""
+    for key, wanted in (("nominal_classes", nominal), ("anomaly_classes", anomaly)):
+        if isinstance(wanted, list):
+            distinct(wanted, "class", key=f"{key}: ")
+    if isinstance(nominal, list) and len(nominal) < 2:
+        raise ValueError(f"nominal_classes: a classifier needs at least 2 classes, not {one_line(repr(nominal), 80)}")
+    lists = isinstance(nominal, list) and isinstance(anomaly, list)
+    if both := [name for name in anomaly if name in nominal] if lists else []:
+        raise ValueError(f"anomaly_classes: {one_line(repr(both[0]), 80)} is a nominal class, too")
+
+
+def check_address(text: str) -> None:
+    """``resources.address``: the form of one; whether a cluster is there is found when it is joined."""
+    if not ADDRESS.fullmatch(text):
+        raise ValueError(f"must be 'auto', 'local', 'host:port' or 'ray://host:port', not {one_line(repr(text), 80)}")
+
+
+def check_ledger(text: str) -> None:
+    """``resources.ledger``: empty, or the URL of a database that SQLAlchemy knows, without a password."""
+    if not text:
+        return
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ValueError("not a storage URL, such as postgresql://user@host/database") from None
+    if url.password is not None or "password" in url.query:
+        raise ValueError(f"leave the password out, it would be written down; set {LEDGER_PASSWORD} instead")
+    try:
+        url.get_dialect()
+    except ArgumentError:  # NoSuchModuleError is one
+        raise ValueError(f"no kind of database is called {one_line(url.drivername, 80)!r}, such as postgresql") from None
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError("a database in memory ends with its process; leave ledger empty for a file in the study's folder")
 
 
 def check_posthoc(ranges: dict[str, dict[str, dict[str, Any]]]) -> None:
@@ -22,13 +85,18 @@ def check_posthoc(ranges: dict[str, dict[str, dict[str, Any]]]) -> None:
                 raise ValueError(
                     f"{where}: unknown parameter{nearest(parameter, info.parameters)}; known: {sorted(info.parameters)}"
                 )
-            numbers = isinstance(bounds, dict) and all(isinstance(v, int | float) for v in bounds.values())
-            if not numbers or not {"low", "high"} <= set(bounds) <= {"low", "high", "log"}:
+            if not _is_range(bounds):
                 raise ValueError(f"{where}: give {{ low = …, high = …, log = true|false }}")
-            if not 0 < bounds["low"] <= bounds["high"] < math.inf:
-                raise ValueError(f"{where}: 0 < low <= high must hold")
+            if not 0 < bounds["low"] <= bounds["high"] <= sys.float_info.max:
+                raise ValueError(f"{where}: 0 < low <= high must hold, and high be finite")
             if bounds["high"] > (most := info.at_most.get(parameter, math.inf)):
                 raise ValueError(f"{where}: high must be at most {most:g}")
+
+
+def _is_range(bounds: Any) -> bool:
+    if not isinstance(bounds, dict) or not {"low", "high"} <= set(bounds) <= {"low", "high", "log"}:
+        return False
+    return type(bounds.get("log", False)) is bool and all(type(bounds[end]) in (int, float) for end in ("low", "high"))
 
 
 def check_scorers(methods: list[str], chosen: list[str], rule: str) -> None:

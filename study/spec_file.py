@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from analysis import plugins
 from search_spaces import built_in, get_space
-from study.errors import UserError, nearest
+from study.errors import UserError, nearest, one_line
 
 SPECS = Path(__file__).with_name("specs")
 
@@ -27,10 +28,15 @@ def ready_specs() -> list[str]:
 def find_spec(spec: str | Path) -> Path:
     """The file of a spec given as a path or as a ready spec's name."""
     path = Path(spec)
-    if path.suffix == ".toml" or (path.exists() and str(spec) not in ready_specs()):
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise UserError(f"{one_line(path, 80)}: {error.strerror}; give the path of a .toml file") from None
+    if path.suffix == ".toml" or (exists and str(spec) not in ready_specs()):
         if path.is_file():
             return path
-        what = "is a folder, not a spec file" if path.is_dir() else "no such file"
+        other = "is a folder, not a spec file" if path.is_dir() else "is no regular file"
+        what = other if exists else "no such file"
         raise UserError(f"{path}: {what}; give a .toml file or one of the ready specs: {', '.join(ready_specs())}")
     if str(spec) in ready_specs():
         return SPECS / f"{spec}.toml"
@@ -46,9 +52,19 @@ def split_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UserError(f"-o {text}: must be key=value, such as -o search.trials=4")
     try:
-        return key.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
+        found = tomllib.loads(f"value = {value.strip()}")
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()  # a bare word is a string
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"-o {one_line(key, 80)}: {too_much(error)}") from None
+    if len(found) > 1:
+        raise UserError(f"-o {one_line(text, 80)}: sets more than one key; give each its own -o")
+    return key.strip(), found["value"]
+
+
+def too_much(error: ValueError | RecursionError) -> str:
+    """What Python's own limits say of a TOML value: of nesting, and of the digits of a number."""
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number of more digits than can be read"
 
 
 def put(table: dict[str, Any], dotted: str, value: Any) -> None:
@@ -73,7 +89,7 @@ def with_plugins(table: dict[str, Any], *, where: str) -> dict[str, Any]:
         if not (listed is None or (isinstance(listed, list) and all(isinstance(r, str) for r in listed))):
             raise ValueError(f"must be a list of references such as 'my_pkg.mine:MyMethod', not {listed!r}")
         for reference in listed or []:
-            used.add(plugins.load(reference).reference)
+            used.add(_load(reference).reference)
         if table.get("methods") == "all":
             table["methods"] = [*built_in(), *plugins.installed("method")]
     for key, kind, holder, index in _named(table):
@@ -82,7 +98,7 @@ def with_plugins(table: dict[str, Any], *, where: str) -> dict[str, Any]:
             reference = name if ":" in name else plugins.reference_of(kind, name)
             if reference:
                 by_name = ":" not in name and name in plugins.installed(kind)
-                plugin = plugins.load_installed(kind, name) if by_name else plugins.load(reference, kind)
+                plugin = plugins.load_installed(kind, name) if by_name else _load(reference, kind)
                 used.add(plugin.reference)
                 holder[index] = plugin.name
                 if kind == "method":
@@ -90,6 +106,15 @@ def with_plugins(table: dict[str, Any], *, where: str) -> dict[str, Any]:
     if used:
         table["plugins"] = sorted(used)
     return table
+
+
+def _load(reference: str, kind: str = "") -> plugins.Plugin:
+    """A plug-in that somebody wrote: ``network = "os:system"`` would be one by its form, and must not become one."""
+    top = reference.partition("=")[2] or reference
+    top = re.split(r"[.:]", top)[0]
+    if top in sys.stdlib_module_names:
+        raise ValueError(f"{reference}: {top} is a module of Python itself and holds no plug-in")
+    return plugins.load(reference, kind)
 
 
 @contextlib.contextmanager
@@ -140,31 +165,56 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+#: pydantic's words, and ours, for what somebody who writes TOML has got wrong.
+PLAIN = (
+    (re.compile(r"a valid dictionary(?: or instance of \w+)?"), "a table"), (re.compile("a valid integer"), "a whole number"),
+    (re.compile("a valid boolean"), "true or false"), (re.compile("a valid string"), "a text in quotes"),
+    (re.compile("a valid number"), "a number"), (re.compile("a valid list"), "a list"),
+    (re.compile("^list should have at least 1 item.*"), "must not be empty"),
+    (re.compile("^input should be"), "must be"),
+)
+
+
 def first_error(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem as ``key: what``, with the nearest known key for a misspelt one."""
     problems = error.errors()
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    location = [str(part) for part in first["loc"]]
-    # A union's branches name themselves in the location; only keys and positions mean something to a reader.
-    shown = [p for p in location if re.fullmatch(r"[\w-]+", p) and p not in ("int", "str", "constrained-int")]
-    key = ".".join(shown) or "spec"
+    keys, form, fields = _place(model, first["loc"])
     if first["type"] == "extra_forbidden":
-        fields = _fields_at(model, shown[:-1])
-        what = f"unknown key{nearest(shown[-1], fields)}" + (f"; known: {', '.join(fields)}" if fields else "")
+        what = f"unknown key{nearest(str(first['loc'][-1]), fields)}" + (f"; known: {', '.join(fields)}" if fields else "")
     elif first["type"] == "missing":
         what = "missing"
-    else:
+    elif first["type"] == "value_error":
         what = str(first["msg"]).removeprefix("Value error, ")
-        if first["type"] != "value_error":
-            what = f"{what[0].lower()}{what[1:]}, not {first['input']!r}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and "[" not in "".join(location) else ""
-    return f"{key}: {what}{more}".replace("\n", " ")
+        key, colon, rest = what.partition(": ")
+        if colon and key in fields:  # found by a check of the whole table, which says the key itself
+            keys, what = [*keys, key], rest
+    elif form:
+        what = f"must be {form}, not {one_line(repr(first['input']), 80)}"
+    else:
+        what = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+        for pattern, word in PLAIN:
+            what = pattern.sub(word, what)
+        what = f"{what}, not {one_line(repr(first['input']), 80)}"
+    others = {tuple(_place(model, p["loc"])[0]) for p in problems} - {tuple(keys)}
+    shown = ".".join(keys)
+    more = f" (and {len(others)} more)" if others else ""
+    return one_line(f"{shown}: {what}{more}" if shown else f"{what}{more}")
 
 
-def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
-    return [name for name in model.model_fields if name != "overrides"]
+def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], str, list[str]]:
+    """The keys of a pydantic location as a reader writes them, the form of a value that may have several, and the known
+    keys there. A union's branches name themselves in a location: of what lies below its key, nothing is kept.
+    """
+    keys, form, fields = [], "", [name for name in model.model_fields if name != "overrides"]
+    for part in location:
+        keys.append(str(part) if re.fullmatch(r"[\w-]+", str(part), re.ASCII) else repr(part))
+        field = model.model_fields.get(part) if fields else None
+        if field is None:
+            continue
+        if form := field.description or "":
+            break
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        model = field.annotation if nested else model
+        fields = [name for name in model.model_fields if name != "overrides"] if nested else []
+    return keys, form, fields

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 Builder = Callable[[Path], dict]
-EXITS = {"npz that claims a trillion images": 3}  # all others are the user's input: 2
 CASES: dict[str, tuple[Builder, tuple[str, ...]]] = {}
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
 LABELS = np.repeat(np.arange(3), 20)
@@ -58,6 +57,8 @@ npz("npz of a negative label", "negative label -1", labels=LABELS - 1)
 npz("npz of a label without a name", "label 2 has no name", class_names=np.array(["a", "b"]))
 npz("npz of one name twice", "one name twice", class_names=np.array(["a", "b", "a"]))
 npz("npz of an empty name", "empty name", class_names=np.array(["a", " ", "c"]))
+npz("npz of a name with an escape sequence", "cannot be shown", class_names=np.array(["a", "b\x1b[2J", "c"]))
+npz("npz of a name longer than a folder's", "longer than 255", class_names=np.array(["a", "b" * 300, "c"]))
 npz("npz of numbers as names", "row of strings", class_names=np.arange(3))
 npz("npz of one class", "class", labels=np.zeros(60, int))
 npz("npz with a class of two images", "2 images", more={"nominal_classes": ["0", "2"]},
@@ -68,6 +69,24 @@ npz("npz with a class index beyond", "7", more={"nominal_classes": [0, 7]})
 npz("npz without the anomaly class asked for", "'nine'", more={"nominal_classes": ["0", "1"], "anomaly_classes": ["nine"]})
 npz("npz with a class on both sides", "'1'", more={"nominal_classes": ["0", "1"], "anomaly_classes": ["1"]})
 npz("npz with more nominal classes than there are", "4", more={"nominal_classes": 4})
+
+
+@case("npz that would unpack to a thousand times its size", "decompression bomb")
+def _bomb(folder: Path) -> dict:
+    np.savez_compressed(folder / "d.npz", images=np.zeros((1200, 256, 256), np.uint8), labels=np.zeros(1200, int))
+    return {"source": "npz", "path": "d.npz"}
+
+
+@case("npz whose path is too long", "data.path", "too long")
+def _long_path(folder: Path) -> dict:
+    return {"source": "npz", "path": "x" * 5000}
+
+
+@case("npz behind a loop of links", "data.path")
+def _loop(folder: Path) -> dict:
+    (folder / "d.npz").symlink_to("e.npz")
+    (folder / "e.npz").symlink_to("d.npz")
+    return {"source": "npz", "path": "d.npz"}
 
 
 @case("npz that is not there", "d.npz", "not a file")
@@ -110,7 +129,7 @@ def _flipped(folder: Path) -> dict:
     return {"source": "npz", "path": "d.npz"}
 
 
-@case("npz that claims a trillion images", "d.npz")
+@case("npz that claims a trillion images", "d.npz is damaged", "claims 64000000000000 bytes and holds 0")
 def _claims(folder: Path) -> dict:
     header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 8, 8), }"
     header = header.ljust(117) + b"\n"

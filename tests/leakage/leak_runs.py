@@ -16,15 +16,15 @@ from study.selection import selection_digest
 #: Sequential, one thread: the same numbers to the last bit.
 SEQUENTIAL = ["data.source=npz", f"data.nominal_classes={list(NOMINAL)}", "search.max_concurrent=1",
               'resources.address="local"', "analysis.questions=[]"]
-SETTINGS = [*TINY, *SEQUENTIAL, "data.path=digits.npz", "search.sampler=tpe", "training.epochs=2"]
+SETTINGS = [*TINY, *SEQUENTIAL, 'methods=["classifier"]', "data.path=digits.npz", "search.sampler=tpe", "training.epochs=2"]
 HOOK = Path(__file__).parent / "vault_hook"
 ENDED, SOME_TRIALS_FAILED = 0, 4
 
 
-def listening(log: Path) -> dict[str, str]:
-    """Environment variables by which a launch, and all that it starts, writes to ``log`` who opens a vault."""
+def listening(folder: Path) -> dict[str, str]:
+    """Environment variables by which a launch, and all that it starts, leaves in ``folder`` who read a vault or the data set."""
     return {"PYTHONPATH": os.pathsep.join([str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            "VAULT_OPENS": str(log)}
+            "VAULT_OPENS": str(folder / "opens"), "VAULT_SOURCE": "digits.npz"}
 
 
 def selection_of(folder: Path, change: Callable, *more: str) -> dict[str, Any]:
@@ -37,17 +37,13 @@ def selection_of(folder: Path, change: Callable, *more: str) -> dict[str, Any]:
 
 def command(*words: str, cwd: Path) -> None:
     """``oraclegap`` with the hook; LEAK_VAULT tells planted leaks where to look."""
-    done = run(*words, cwd=cwd, timeout=900, LEAK_VAULT=str(cwd / "runs" / "tiny" / "vault" / "0"), **listening(cwd / "opens"))
+    done = run(*words, cwd=cwd, timeout=900, LEAK_VAULT=str(cwd / "runs" / "tiny" / "vault" / "0"), **listening(cwd))
     assert done.returncode in (ENDED, SOME_TRIALS_FAILED), done.stderr + done.stdout
 
 
-def heard(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines()]
-
-
 def opens(folder: Path) -> list[dict[str, Any]]:
-    """Each time that any process but prepare opened a file of the vault, or imported the module that reads it."""
-    lines = heard(folder / "opens")
+    """Each time that any process but prepare read a file of the vault or of the data set, or imported the vault's module."""
+    lines = [json.loads(line) for line in (folder / "opens").read_text().splitlines()]
     assert {"prepare", "driver", "worker"} <= {line["role"] for line in lines if "listens" in line}, "the hook was not there"
     assert any(line["role"] == "prepare" for line in lines if "opened" in line), "the hook does not hear"
     return [line for line in lines if "opened" in line and line["role"] != "prepare"]

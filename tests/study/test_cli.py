@@ -44,6 +44,10 @@ BAD = {
     "analysis of nothing": (["analyse", "runs/nothing"], "no study here"),
     "audit of nothing": (["audit", "runs/nothing"], "no study here"),
     "comparison of nothing": (["compare", "runs/nothing", "runs/other"], "no study here"),
+    "no such command": (["lunch", "digits"], "`oraclegap --help` shows what there is"),
+    "no such option": (["launch", "digits", "--ofline"], "`oraclegap --help` shows"),
+    "two keys in one override": (["launch", "digits", "-o", "data.limit=1\nsearch.trials=2"], "more than one key"),
+    "a spec's name of 5000 letters": (["launch", "x" * 5000], "too long"),
     "ui open to all": (["ui", "--host", "0.0.0.0"], "0.0.0.0"),
 }
 

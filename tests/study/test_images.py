@@ -166,3 +166,9 @@ def test_threads_keep_the_order(tmp_path):
     paths = [save(tmp_path / f"{value}.png", Image.new("L", (2, 2), value)) for value in range(200)]
     many = paths * 6  # more than POOL_FROM
     assert [int(array[0, 0, 0]) for array in decode_files(many)] == [*range(200)] * 6
+
+
+def test_postscript_is_refused_whatever_its_name(tmp_path):
+    """Pillow would start Ghostscript to draw it."""
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    assert decode_file(str(tmp_path / "a.png")) == BadImage("not an image, or damaged")

@@ -110,6 +110,19 @@ BAD = {
     "a method that is no word": ({"methods": [1]}, ["methods"]),
     "plug-ins that are no list": ({"plugins": "nonsense"}, ["plugins: must be a list"]),
     "post-hoc of a wrong kind": ({"search": {"posthoc": {"energy": {"temperature": {"low": "a", "high": 2}}}}}, ["energy"]),
+    "a module of Python as network": ({"training": {"network": "os:system"}}, ["training.network", "module of Python itself"]),
+    "a module of Python as plug-in": ({"plugins": ["network=subprocess:run"]}, ["plugins", "module of Python itself"]),
+    "path with a NUL": ({"data": {"source": "npz", "path": "a\0b"}}, ["data.path", "NUL"]),
+    "blank path": ({"data": {"source": "npz", "path": "  "}}, ["data.path", "blank"]),
+    "class on both sides": ({"data": {"nominal_classes": ["a", "b"], "anomaly_classes": ["b"]}},
+                            ["data.anomaly_classes", "'b' is a nominal class"]),
+    "class twice": ({"data": {"nominal_classes": ["a", "b", "a"]}}, ["data.nominal_classes", "same class twice"]),
+    "classes of a wrong kind": ({"data": {"nominal_classes": 2.5}}, ["data.nominal_classes", "a list of names or indices"]),
+    "address of nothing": ({"resources": {"address": "http://host/"}}, ["resources.address", "host:port"]),
+    "ledger of no database": ({"resources": {"ledger": "postgrse://me@host/db"}}, ["resources.ledger", "postgrse"]),
+    "ledger in memory": ({"resources": {"ledger": "sqlite://"}}, ["resources.ledger", "memory"]),
+    "seed beyond 32 bits": ({"data": {"seeds": [2**40]}}, ["data.seeds"]),
+    "name with an escape sequence": ({"name": "a\x1b[2J"}, ["name", "\\x1b"]),
     "scorer twice": ({"selection": {"scorers": ["msp", "msp"]}}, ["scorers", "twice"]),
 }
 
@@ -120,13 +133,14 @@ def test_a_mistake_is_one_line_that_names_it(name):
     with pytest.raises(UserError) as caught:
         StudySpec.parse({**MINIMAL, **change}, where="my.toml")
     line = str(caught.value)
-    assert line.startswith("my.toml: ") and "\n" not in line and len(line) < 400
+    assert line.startswith("my.toml: ") and line.isprintable() and len(line) < 400
     assert "secret" not in line
     for word in words:
         assert word in line
 
 
 @pytest.mark.parametrize(("text", "words"), [
+    (f"name = {'[' * 3000}", ["nested too deeply"]), (f"name = {'9' * 5000}", ["more digits"]),
     ("name = 'x'\nname = 'y'\n", ["not valid TOML"]), ("name = ", ["not valid TOML"]), ("", ["missing"]),
 ])
 def test_a_broken_file_is_one_line(tmp_path, text, words):

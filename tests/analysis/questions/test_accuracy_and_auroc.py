@@ -8,6 +8,7 @@ from fake_evidence import study_evidence
 from scipy.stats import spearmanr
 
 from analysis.plot_base import NARROW, WIDE
+from analysis.plot_questions_operating import draw_accuracy
 from analysis.questions import get_question
 
 QUESTION = get_question("accuracy_and_auroc")
@@ -79,3 +80,11 @@ def test_the_figure_in_both_widths():
     assert len(figure.data["panels"]) == 1  # no oracle here
     for width in (WIDE, NARROW):
         assert figure.draw(figure.data, width=width).axes
+
+
+def test_a_method_has_the_same_marker_in_every_panel_and_one_legend_entry():
+    panels = [{"label": "scorer", "points": {"b": [(0.8, 0.7)]}}, {"label": "oracle", "points": {"a": [(0.7, 0.6)], "b": [(0.8, 0.9)]}}]
+    figure = draw_accuracy({"panels": panels})
+    first, second = ([line.get_marker() for line in axis.lines if line.get_linestyle() == "None"] for axis in figure.axes[:2])
+    assert first[0] == second[1] and second[0] != second[1]
+    assert sorted(text.get_text() for text in figure.legends[0].get_texts()) == ["a", "b"]
