@@ -40,11 +40,13 @@ def export(
     trial = trial_folder(folder, method, split, entry["trial"])
     target = folder / "export" / (method if split == spec.data.splits[0] else f"{method}-split{split}")
     config = read_json(trial / "config.json")
+    made = target.with_name(f".{target.name}.tmp")  # an earlier export stands until this one is whole
+    if any(path.is_symlink() for path in (target.parent, target, made)):
+        raise UserError(f"{target} is a link to another place; an export is written inside its study alone")
     detector, arrays = _detector(spec, folder, entry, trial, config, selection["digest"])
     weights = (trial / "model.safetensors").read_bytes()
     if hashlib.sha256(weights).hexdigest() != entry["weights_sha256"]:
         raise UserError(f"{trial}/model.safetensors is not the one that was frozen (its SHA-256 differs)")
-    made = target.with_name(f".{target.name}.tmp")  # an earlier export stands until this one is whole
     shutil.rmtree(made, ignore_errors=True)
     write_atomic(made / "config.toml", one_trial_spec(spec, entry, config["params"]).to_toml())
     write_atomic(made / "model.safetensors", weights)

@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from study.errors import EnvironmentProblem, UserError
-from study.mlflow_server import without_password
+from study.errors import UserError
+from study.ledger_storage import open_storage, patient, storage_url
 from study.spec import StudySpec
-from study.spec_checks import LEDGER_PASSWORD
 from study.tracking import study_identity
 from trainables.files import derive_seed
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     import optuna
 
 STATES = {"COMPLETE": "completed", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting"}
-#: SQLite waits this long for another process's lock before it gives up (FAULTS.md 9 asks for more than 10).
-LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,14 @@ class Ledger:
         self.spec = spec
         self.prefix = f"{spec.name}/" if spec.resources.ledger else ""
         self._studies: dict[tuple[str, int], optuna.Study] = {}
+        self._given: set[int] = set()  # trials that this process was told of, by Optuna's ids
+        self._interrupted = False  # whether the database was away, and may know of a trial that nobody was told of
         if storage is not None:
             self.storage, self.url, self.owner = storage, "", ""
             return
-        self.url = _with_password(spec.resources.ledger) or f"sqlite:///{folder.resolve()}/ledger.db"
+        self.url = storage_url(spec) or f"sqlite:///{folder.resolve()}/ledger.db"
         self.owner = study_identity(folder) if spec.resources.ledger else ""
-        self.storage = _storage(self.url)
+        self.storage = open_storage(self.url, spec.resources.ledger)
 
     def names(self) -> list[tuple[str, int]]:
         """Every (method, split) of the spec, in its order."""
@@ -103,21 +102,36 @@ class Ledger:
             study.set_user_attr("oraclegap.study_id", self.owner)
         elif held not in (None, self.owner):
             raise UserError(
-                f"ledger {without_password(self.url)} holds another study named {self.spec.name!r}; give this one "
+                f"ledger {self.spec.resources.ledger} holds another study named {self.spec.name!r}; give this one "
                 "another name"
             )
 
+    @patient
     def ask(self, method: str, split: int) -> optuna.Trial:
         """A new trial; the sampler is seeded by (study seed, trial number), so it depends on history alone."""
         study = self.study(method, split)
         past = study.get_trials(deepcopy=False)
-        self._seed_sampler(study, method, split, sum(trial.state.name != "WAITING" for trial in past))
-        return study.ask(distributions(self.spec.space(method)))
+        adrift = [t for t in past if t.state.name == "RUNNING" and t._trial_id not in self._given]
+        if self._interrupted and adrift:  # begun by a try whose answer was lost
+            trial = self._completed_configuration(method, split, adrift[0])
+        else:
+            self._seed_sampler(study, method, split, sum(trial.state.name != "WAITING" for trial in past))
+            trial = study.ask(distributions(self.spec.space(method)))
+        self._given.add(trial._trial_id)
+        return trial
 
+    def lost_connection(self) -> None:
+        """Nothing read before is relied on any more."""
+        self._interrupted = True
+        self._studies.clear()
+        self.storage.remove_session()
+
+    @patient
     def unfinished(self, method: str, split: int) -> list[optuna.Trial]:
         """Trials that were running when an earlier launch died; they go first, under their old numbers."""
         study = self.study(method, split)
         running = [t for t in study.get_trials(deepcopy=False) if t.state.name == "RUNNING"]
+        self._given |= {trial._trial_id for trial in running}
         return [self._completed_configuration(method, split, trial) for trial in running]
 
     def _completed_configuration(self, method: str, split: int, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
@@ -145,10 +159,12 @@ class Ledger:
         seed = derive_seed("sampler", self.spec.data.seeds[0], method, split, number) % 2**32
         study.sampler = self._sampler(seed)
 
+    @patient
     def asked(self, method: str, split: int) -> int:
         """How many trials of the budget are used, running ones included."""
         return sum(t.state.name != "WAITING" for t in self.study(method, split).get_trials(deepcopy=False))
 
+    @patient
     def tell(self, method: str, split: int, trial: optuna.Trial, outcome: dict[str, Any]) -> TrialRecord:
         """Records how a trial ended; telling an ended trial again changes nothing.
 
@@ -173,6 +189,14 @@ class Ledger:
         frozen = trial.study.tell(trial, value, state=state)
         return self.record(method, split, frozen)
 
+    @patient
+    def should_stop(self, trial: optuna.Trial, rows: list[dict[str, Any]]) -> bool:
+        """Reports epochs to the pruner and asks it. Optuna keeps the first value of a step, which a trial that goes on
+        after a crash repeats exactly."""
+        for row in rows:
+            trial.report(row[self.spec.selection.signal], row["epoch"])
+        return bool(rows) and trial.should_prune()
+
     def record(self, method: str, split: int, trial: optuna.trial.FrozenTrial | optuna.Trial) -> TrialRecord:
         """A trial in this project's words."""
         outcome = trial.user_attrs.get("outcome", {})
@@ -185,6 +209,7 @@ class Ledger:
             ended_at=ended.timestamp() if ended else None,
         )
 
+    @patient
     def trials(self, method: str | None = None, split: int | None = None) -> list[TrialRecord]:
         """Every trial asked so far, ordered by split, method and number."""
         return [
@@ -314,31 +339,3 @@ def _holder(text: str) -> str:
         return f"process {held['pid']} on {held['host']}"
     except (json.JSONDecodeError, KeyError, TypeError):
         return "another process"
-
-
-def check_database(spec: StudySpec) -> None:
-    """Raises ``EnvironmentProblem`` unless the database of ``resources.ledger`` can be opened; nothing is written yet."""
-    if spec.resources.ledger:
-        _storage(_with_password(spec.resources.ledger)).remove_session()
-
-
-def _storage(url: str) -> optuna.storages.RDBStorage:
-    import optuna
-    from sqlalchemy.exc import SQLAlchemyError
-
-    arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-    except (SQLAlchemyError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EnvironmentProblem(f"ledger {without_password(url)} cannot be opened: {reason}") from None
-
-
-def _with_password(url: str) -> str:
-    """The spec's URL with the password of the environment, which is written nowhere."""
-    password = os.environ.get(LEDGER_PASSWORD)
-    if not url or not password or url.startswith("sqlite"):
-        return url
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).set(password=password).render_as_string(hide_password=False)

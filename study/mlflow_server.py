@@ -33,8 +33,11 @@ def tracking_uri(root: Path) -> str:
 
 
 def without_password(text: str) -> str:
-    """``text`` as it may be shown: its URIs without user, password and query."""
-    return re.sub(r"(://)[^/@\s]*@", r"\1", re.sub(r"(://[^\s?]*)\?\S*", r"\1", text))
+    """``text`` as it may be shown: its URIs without user, password and query.
+
+    Between a colon and the @, SQLAlchemy takes anything, blanks and slashes included; too much is cut rather than too little.
+    """
+    return re.sub(r"(://)(?:[^/@\s]*|[^/@\s:]*:[^@\n]*)@", r"\1", re.sub(r"(://[^\s?]*)\?\S*", r"\1", text))
 
 
 def check_server(uri: str, timeout: float = 4.0) -> None:

@@ -38,7 +38,8 @@ def run(
     skip_bad: bool = False, progress: Progress | None = None,
 ) -> None:
     """Runs ``stages`` of a study up to ``stop_after``. ``Ctrl-C`` raises ``Interrupted``; nothing is lost."""
-    from study.ledger import check_database, launch_lock
+    from study.ledger import launch_lock
+    from study.ledger_storage import check_database
     from study.tracking import Projection, check_server, tracking_uri
 
     if stop_after not in (None, "search", "freeze"):

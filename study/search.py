@@ -151,14 +151,11 @@ class LedgerScheduler(FIFOScheduler):
         self.search = search
 
     def on_trial_result(self, tune_controller, trial, result: dict[str, Any]) -> str:
-        """Each epoch is told once; Optuna keeps the first value of a step, which a resumed trial repeats exactly."""
+        """Each epoch is told once."""
         if trial.trial_id not in self.search.live or not trial.config["prunable"] or result.get("done"):
             return TrialScheduler.CONTINUE
         _, optuna_trial = self.search.live[trial.trial_id]
-        signal = self.search.ledger.spec.selection.signal
-        for row in result["rows"]:
-            optuna_trial.report(row[signal], row["epoch"])
-        if not result["rows"] or not optuna_trial.should_prune():
+        if not self.search.ledger.should_stop(optuna_trial, result["rows"]):
             return TrialScheduler.CONTINUE
         # Rows first: the pruned trial's last epoch belongs to its curve.
         self.search.on_trial_result(trial.trial_id, result)

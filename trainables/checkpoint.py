@@ -62,15 +62,20 @@ def save_checkpoint(folder: Path, epoch: int, tensors: dict[str, Tensor], record
 
 
 def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
-    """Tensors and record of the newest generation whose SHA-256 is right; corrupt ones are deleted; None if none."""
+    """Tensors and record of the newest generation whose SHA-256 is right; others, and what is no checkpoint for all its
+    name says, are deleted; None if none is left."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     for path in _generations(folder):
         data = path.read_bytes()
         if path.stem.rsplit("-", 1)[1] == sha256(data):
             header_size = int.from_bytes(data[:8], "little")
-            header = json.loads(data[8 : 8 + header_size])
-            return load(data), json.loads(header["__metadata__"]["record"])
+            try:
+                header = json.loads(data[8 : 8 + header_size])
+                return load(data), json.loads(header["__metadata__"]["record"])
+            except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+                pass
         path.unlink(missing_ok=True)
     return None
 

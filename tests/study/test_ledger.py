@@ -167,12 +167,12 @@ def test_a_name_taken_in_a_shared_ledger_is_refused(tmp_path):
 
 def test_the_password_comes_from_the_environment_and_is_never_shown(tmp_path, monkeypatch):
     from study.errors import EnvironmentProblem
-    from study.ledger import _with_password
+    from study.ledger_storage import storage_url
 
     monkeypatch.setenv("ORACLEGAP_LEDGER_PASSWORD", "secret")
-    assert _with_password("postgresql://me@host/db") == "postgresql://me:secret@host/db"
     spec = StudySpec.parse({"name": "x", "methods": ["classifier"],
-                            "resources": {"ledger": "postgresql://me@127.0.0.1:9/db"}})
+                            "resources": {"ledger": "postgresql+psycopg://me@127.0.0.1:9/db"}})
+    assert storage_url(spec) == "postgresql+psycopg://me:secret@127.0.0.1:9/db"
     with pytest.raises(EnvironmentProblem) as caught:
         Ledger(spec, tmp_path)
     assert "secret" not in str(caught.value) and "secret" not in spec.to_toml() and "\n" not in str(caught.value)

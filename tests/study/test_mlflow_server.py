@@ -48,6 +48,7 @@ def test_a_server_that_accepts_and_says_nothing_is_told_in_time():
     ("text", "shown"),
     [
         ("postgresql://me:pass@db:5432/x?sslkey=k", "postgresql://db:5432/x"),
+        ("postgresql://me:correct horse/battery@db/x", "postgresql://db/x"),
         ("sqlite:////runs/mlflow.db", "sqlite:////runs/mlflow.db"),
         ("cannot reach https://me:p%40ss@host/ now", "cannot reach https://host/ now"),
     ],
