@@ -21,13 +21,15 @@ lint: setup
 	$(RUN)/ruff check .
 	$(RUN)/lint-imports --no-cache
 
+# Two files at a time: half of a real study's seconds are spent waiting for processes to start.
 test: lint
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n 2 --dist loadfile
 
 soak: setup
 	$(RUN)/python tests/faults/soak_inputs.py
 	$(RUN)/python tests/faults/soak_corruption.py
 	$(RUN)/python tests/leakage/soak_leaks.py
+	$(RUN)/python tests/faults/soak_services.py
 	$(RUN)/python tests/faults/soak_kills.py
 
 bench: setup

@@ -120,31 +120,12 @@ class LedgerSearch(Searcher):
         """Nothing to restore."""
 
 
-class ErrorNotes(tune.Callback):
-    """Keeps the last error of a Tune trial, since a searcher is told only that there was one."""
-
-    def __init__(self, search: LedgerSearch):
-        self.search = search
-
-    def on_trial_recover(self, iteration: int, trials: list, trial, **info: Any) -> None:
-        """A worker is about to be started again."""
-        self._note(trial)
-
-    def on_trial_error(self, iteration: int, trials: list, trial, **info: Any) -> None:
-        """Its last retry failed too."""
-        self._note(trial)
-
-    def _note(self, trial) -> None:
-        error = trial.get_error()
-        cause = getattr(error, "cause", None) or error
-        self.search.errors[trial.trial_id] = f"{type(cause).__name__}: {' '.join(str(cause).split())[-300:]}"
-
-    def __getstate__(self) -> dict:
-        return {}
-
-
 class LedgerScheduler(FIFOScheduler):
-    """Reports every epoch to Optuna and stops a trial when its pruner says so."""
+    """Reports every epoch to Optuna and stops a trial when its pruner says so.
+
+    It keeps errors too, since a searcher is told only that there was one. No callback does: Ray would count it, and for that
+    import every logger it knows, MLflow among them, while the projection's thread does the same (they then fail for good).
+    """
 
     def __init__(self, search: LedgerSearch):
         super().__init__()
@@ -161,6 +142,12 @@ class LedgerScheduler(FIFOScheduler):
         self.search.on_trial_result(trial.trial_id, result)
         self.search.end(trial.trial_id, {"pruned": True, "reason": None})
         return TrialScheduler.STOP
+
+    def on_trial_error(self, tune_controller, trial) -> None:
+        """A worker died; it is started again, or this was its last retry."""
+        error = trial.get_error()
+        cause = getattr(error, "cause", None) or error
+        self.search.errors[trial.trial_id] = f"{type(cause).__name__}: {' '.join(str(cause).split())[-300:]}"
 
     def __getstate__(self) -> dict:
         return {}
@@ -208,7 +195,7 @@ def run_search(
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
-                name="search", storage_path=str(scratch.resolve()), verbose=0, callbacks=[ErrorNotes(search)],
+                name="search", storage_path=str(scratch.resolve()), verbose=0,
                 failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
             ),
         ).fit()
