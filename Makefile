@@ -30,6 +30,7 @@ soak: setup
 	$(RUN)/python tests/faults/soak_corruption.py
 	$(RUN)/python tests/leakage/soak_leaks.py
 	$(RUN)/python tests/faults/soak_services.py
+	$(RUN)/python tests/faults/soak_storage.py
 	$(RUN)/python tests/faults/soak_kills.py
 
 bench: setup

@@ -84,6 +84,8 @@ class _Launch:
         resumed = [*known.get("resumed", []), made] if known else []
         write_json(self.folder / "stamp.json", {**known, "resumed": resumed} if known else made)
         self.tracker.begin(known or made, self.ledger)
+        for note in cluster.notes:
+            self.progress.say(note)
         if self.spec.resources.gpus_per_trial and not cluster.gpus:
             self.progress.say("no GPU in this cluster: trials run on CPUs")
 

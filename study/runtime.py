@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis import plugins
@@ -45,9 +46,11 @@ class Cluster:
     gpus: float
     cpus_per_trial: float
     gpus_per_trial: float
+    grows: bool = False  # a cluster of others, whose nodes come and go
+    notes: tuple[str, ...] = ()  # what its user should know
 
     def concurrency(self, wanted: int) -> int:
-        """Trials at a time: as many as fit, or ``wanted`` where that is fewer."""
+        """Trials at a time: as many as fit now, or ``wanted`` where that is fewer."""
         fit = int(self.cpus // self.cpus_per_trial)
         if self.gpus_per_trial:
             fit = min(fit, int(1 / self.gpus_per_trial + 1e-9) * int(self.gpus))
@@ -70,7 +73,8 @@ def ray_cluster(resources: ResourcesSpec, plugin_references: Iterable[str] = ())
     elif references:
         _check_that_workers_know(ray, references)
     try:
-        yield _cluster(ray.cluster_resources(), resources)
+        found = _cluster(ray.cluster_resources(), resources)
+        yield found if watchdog else replace(found, grows=True, notes=_notes(ray.get_runtime_context().gcs_address))
     finally:
         if mine:
             ray.shutdown()
@@ -82,6 +86,7 @@ def _connect(ray, address: str, references: list[str]) -> subprocess.Popen | Non
     joined = {"runtime_env": _runtime_env(references)} if references else {}
     options = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if address not in ("auto", "local"):
+        _check_that_someone_listens(address)
         try:
             ray.init(address=address, **joined, **options)
         except Exception as error:  # Ray raises ConnectionError, ValueError or RuntimeError for the same thing
@@ -101,6 +106,25 @@ def _connect(ray, address: str, references: list[str]) -> subprocess.Popen | Non
         _dismiss(watchdog)
         raise EnvironmentProblem(f"Ray cannot be started here: {' '.join(str(error).split())[:200]}") from error
     return watchdog
+
+
+def _check_that_someone_listens(address: str, timeout: float = 4.0) -> None:
+    """Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()
+    except OSError as error:
+        raise EnvironmentProblem(f"no Ray cluster at {address}: {error.strerror or error}; start one, or leave "
+                                 "resources.address at \"auto\"") from None
+
+
+def _notes(address: str) -> tuple[str, ...]:
+    """A warning where anybody who reaches the cluster, whose head is at ``address``, may run programs on it."""
+    host = address.rpartition(":")[0]
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" or host.startswith("127.") or host in ("localhost", "::1"):
+        return ()
+    return (f"the Ray cluster at {host} asks for no token: whoever reaches it can run programs on it; start it, and this, "
+            "with RAY_AUTH_MODE=token",)
 
 
 def _runtime_env(references: list[str]) -> dict:

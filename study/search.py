@@ -171,6 +171,13 @@ def shared_settings(spec: StudySpec, folder: Path, cluster: Cluster) -> dict[str
     }
 
 
+def trials_at_a_time(spec: StudySpec, cluster: Cluster) -> int | None:
+    """None where nodes may come: Tune then starts a trial wherever one fits, and asks for one more in advance."""
+    if cluster.grows and not spec.search.max_concurrent:
+        return None
+    return cluster.concurrency(spec.search.max_concurrent)
+
+
 def run_search(
     ledger: Ledger, folder: Path, cluster: Cluster, *, views: dict, observers: list[Observer]
 ) -> None:
@@ -191,7 +198,7 @@ def run_search(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=search, scheduler=LedgerScheduler(search), num_samples=-1, reuse_actors=True,
-                max_concurrent_trials=cluster.concurrency(spec.search.max_concurrent),
+                max_concurrent_trials=trials_at_a_time(spec, cluster),
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(

@@ -82,7 +82,7 @@ class Soak:
 def mlflow_server(folder: Path) -> Iterator[tuple[int, Callable[[], None]]]:
     """(port, what kills it and starts it again)."""
     port, running = free_port(), []
-    folder.mkdir()
+    folder.mkdir(parents=True)
 
     def start() -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",

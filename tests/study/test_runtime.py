@@ -12,8 +12,9 @@ import pytest
 
 import study.watchdog as watchdog
 from study.errors import EnvironmentProblem
-from study.runtime import Cluster, _cluster
-from study.spec import ResourcesSpec
+from study.runtime import Cluster, _cluster, _notes, ray_cluster
+from study.search import trials_at_a_time
+from study.spec import ResourcesSpec, StudySpec
 
 
 @pytest.mark.parametrize(("cpus", "gpus", "cpus_per_trial", "gpus_per_trial", "wanted", "expected"), [
@@ -31,6 +32,28 @@ def test_a_share_of_a_gpu_only_where_there_is_one():
     assert _cluster({"CPU": 4.0}, resources).gpus_per_trial == 0
     with pytest.raises(EnvironmentProblem, match="cpus_per_trial = 8"):
         _cluster({"CPU": 4.0}, ResourcesSpec(cpus_per_trial=8))
+
+
+def test_a_local_cluster_has_so_many_trials_and_one_of_others_as_many_as_come():
+    spec = StudySpec.parse({"name": "x", "methods": ["classifier"]})
+    assert trials_at_a_time(spec, Cluster(4, 0, 1, 0)) == 4
+    assert trials_at_a_time(spec, Cluster(4, 0, 1, 0, grows=True)) is None
+    assert trials_at_a_time(spec.changed({"search.max_concurrent": 3}), Cluster(4, 0, 1, 0, grows=True)) == 3
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "[::1]:9", "no-such-host.invalid:6379"])
+def test_a_cluster_that_is_not_there_is_told_at_once(address):
+    began = time.monotonic()
+    with pytest.raises(EnvironmentProblem, match=r"no Ray cluster at .*start one"), ray_cluster(ResourcesSpec(address=address)):
+        pass
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("address", "mode", "warned"), [
+    ("10.0.0.7:6379", "", True), ("10.0.0.7:6379", "token", False), ("127.0.0.1:6379", "", False), ("[fe80::1]:6379", "", True)])
+def test_a_cluster_without_a_token_is_told_of(monkeypatch, address, mode, warned):
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    assert bool(_notes(address)) == warned and all("RAY_AUTH_MODE=token" in note for note in _notes(address))
 
 
 SLEEP = "import time; time.sleep(60)"
