@@ -85,6 +85,8 @@ def load(reference: str, kind: str = "") -> Plugin:
     match = REFERENCE.fullmatch(reference)
     if match is None:
         raise PluginError(f"{reference!r} is no plug-in: write module:name, such as my_pkg.mine:MyMethod")
+    if (top := match["module"].partition(".")[0]) in sys.stdlib_module_names:  # os:system has the form of a network
+        raise PluginError(f"{reference}: {top} is a module of Python itself and holds no plug-in")
     given = match["kind"] or ""
     if given and given not in KINDS:
         raise PluginError(f"{reference}: no kind {given!r}; known are {', '.join(KINDS)}")

@@ -130,6 +130,14 @@ def _others(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub = command("methods", _methods, "list the methods, scorers, signals, oracles, networks and sources there are")
     sub.add_argument("--json", action="store_true", help="print JSON")
+    sub = command("detect", _detect, "name the class of images, or say that they belong to none, by an exported detector")
+    sub.add_argument("export", metavar="EXPORT", help="the folder that `oraclegap export` wrote")
+    sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, or - for a list of paths on standard input")
+    sub.add_argument("--format", choices=("table", "csv", "json"), help="default: a table on a terminal, else JSON lines")
+    sub.add_argument("--threshold", type=float, metavar="SCORE", help="call anomalous what scores above it")
+    sub.add_argument("--acceptance", type=float, metavar="SHARE",
+                     help="instead: the threshold that accepts this share of the study's nominal validation images (0.95)")
+    sub.add_argument("--plugin", action="append", default=[], metavar="MODULE:NAME", help="a plug-in that the export may run")
     sub = command("ui", _ui, "open MLflow on the studies' gaps, on 127.0.0.1")
     sub.add_argument("--root", default="runs", help="where studies lie (default: runs)")
     sub.add_argument("--host", default="127.0.0.1", help="an address of this machine that only it can reach")
@@ -277,6 +285,26 @@ def _methods(options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((100, 24)).columns
     print(json.dumps(found, indent=1) if options.json else available_text(found, width=width))
     return EXIT_DONE
+
+
+def _detect(options: argparse.Namespace) -> int:
+    import math
+
+    from study.detect import detect, image_paths
+    from study.detector import OpenSetDetector
+    from study.errors import UserError
+
+    if options.threshold is not None and (options.acceptance is not None or not math.isfinite(options.threshold)):
+        raise UserError("--threshold: give a finite score, and not --acceptance as well")
+    detector = OpenSetDetector.load(options.export, allowed_plugins=options.plugin)
+    if options.acceptance is not None:
+        detector.accept(options.acceptance)
+    if options.threshold is not None:
+        detector.threshold_ = options.threshold
+    sys.stdout.reconfigure(errors="surrogateescape")  # a file's name is bytes, and is handed on as it is
+    form = options.format or ("table" if sys.stdout.isatty() else "json")
+    bad = detect(detector, image_paths(options.images, sys.stdin), form=form, progress=sys.stderr.isatty())
+    return EXIT_USER if bad else EXIT_DONE
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -8,6 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from study.detector import VALIDATION_KEY
 from study.errors import UserError, nearest
 from study.folds import cached_features
 from study.reveal_log import contaminated
@@ -21,7 +24,7 @@ from trainables.files import (
     write_json,
 )
 
-FORMAT = 1
+FORMAT = 2
 
 
 def export(
@@ -30,8 +33,9 @@ def export(
     """Writes ``export/<method>/`` and returns it.
 
     Without ``method``, the one that freeze ranked first: never one chosen by test labels. Without ``split``, the
-    first of the study's. Holds ``config.toml``, ``model.safetensors``, ``detector.json``, ``MODEL_CARD.md`` and, where
-    a scorer needs fitted arrays, ``detector.safetensors``.
+    first of the study's. Holds ``config.toml``, ``model.safetensors``, ``detector.json``, ``detector.safetensors`` (what the
+    scorers fitted, and the rule's scores of the nominal validation images) and ``MODEL_CARD.md``; ``study.OpenSetDetector``
+    reads it.
     """
     from trainables.trainable import trial_folder
 
@@ -50,8 +54,7 @@ def export(
     shutil.rmtree(made, ignore_errors=True)
     write_atomic(made / "config.toml", one_trial_spec(spec, entry, config["params"]).to_toml())
     write_atomic(made / "model.safetensors", weights)
-    if arrays:
-        detector["arrays_sha256"] = write_arrays(made / "detector.safetensors", arrays)
+    detector["arrays_sha256"] = write_arrays(made / "detector.safetensors", arrays)
     write_json(made / "detector.json", detector)
     write_atomic(made / "MODEL_CARD.md", model_card(spec, folder, selection, entry, detector))
     shutil.rmtree(target, ignore_errors=True)
@@ -115,12 +118,13 @@ def _detector(
     record = {
         "format": FORMAT, "study": spec.name, "method": method, "classes": list(view.classes),
         "image_shape": list(view.image_shape), "mean": list(view.mean), "std": list(view.std),
-        "network": config["training"]["network"], "params": config["params"], "scorer": rule.description(),
+        "image_size": spec.data.image_size, "network": config["training"]["network"], "params": config["params"],
+        "plugins": list(spec.plugins), "scorer": rule.description(),
         "threshold": rule.threshold(), "nominal_acceptance": 0.95,
         "threshold_chosen_on": "nominal validation images of the study; score > threshold is an anomaly",
         "weights_sha256": entry["weights_sha256"], "selection": digest, "contaminated": contaminated(folder, digest),
     }
-    return json.loads(canonical_json(record)), rule.state()
+    return json.loads(canonical_json(record)), rule.state() | {VALIDATION_KEY: np.asarray(rule.validation_score_)}
 
 
 def _warning(folder: Path, digest: str) -> str:

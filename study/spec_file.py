@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,7 +88,7 @@ def with_plugins(table: dict[str, Any], *, where: str) -> dict[str, Any]:
         if not (listed is None or (isinstance(listed, list) and all(isinstance(r, str) for r in listed))):
             raise ValueError(f"must be a list of references such as 'my_pkg.mine:MyMethod', not {listed!r}")
         for reference in listed or []:
-            used.add(_load(reference).reference)
+            used.add(plugins.load(reference).reference)
         if table.get("methods") == "all":
             table["methods"] = [*built_in(), *plugins.installed("method")]
     for key, kind, holder, index in _named(table):
@@ -98,7 +97,7 @@ def with_plugins(table: dict[str, Any], *, where: str) -> dict[str, Any]:
             reference = name if ":" in name else plugins.reference_of(kind, name)
             if reference:
                 by_name = ":" not in name and name in plugins.installed(kind)
-                plugin = plugins.load_installed(kind, name) if by_name else _load(reference, kind)
+                plugin = plugins.load_installed(kind, name) if by_name else plugins.load(reference, kind)
                 used.add(plugin.reference)
                 holder[index] = plugin.name
                 if kind == "method":
@@ -106,15 +105,6 @@ def with_plugins(table: dict[str, Any], *, where: str) -> dict[str, Any]:
     if used:
         table["plugins"] = sorted(used)
     return table
-
-
-def _load(reference: str, kind: str = "") -> plugins.Plugin:
-    """A plug-in that somebody wrote: ``network = "os:system"`` would be one by its form, and must not become one."""
-    top = reference.partition("=")[2] or reference
-    top = re.split(r"[.:]", top)[0]
-    if top in sys.stdlib_module_names:
-        raise ValueError(f"{reference}: {top} is a module of Python itself and holds no plug-in")
-    return plugins.load(reference, kind)
 
 
 @contextlib.contextmanager

@@ -38,9 +38,9 @@ def read_tensors(path: Path, expected_sha256: str) -> dict[str, Tensor]:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing; its result.json lists it") from None
+        raise ValueError(f"{path} is missing, though it is on record") from None
     if sha256(data) != expected_sha256:
-        raise ValueError(f"{path} is corrupt: its SHA-256 is not the one in result.json")
+        raise ValueError(f"{path} is corrupt: its SHA-256 is not the one on record")
     return load(data)
 
 

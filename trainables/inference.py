@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,14 +53,23 @@ def load_model(
     folder: Path, *, view_shape: tuple[int, int, int], num_classes: int, method: str, network: str, params: dict
 ) -> nn.Module:
     """The trained module of a finished trial, verified, in evaluation mode on the CPU."""
-    result = _finished(folder)
-    weights = checkpoint.read_tensors(Path(folder) / "model.safetensors", result["weights_sha256"])
+    path = Path(folder) / "model.safetensors"
+    return read_model(path, _finished(folder)["weights_sha256"], view_shape=view_shape, num_classes=num_classes,
+                      method=method, network=network, params=params)
+
+
+def read_model(
+    path: Path, sha256: str, *, view_shape: tuple[int, int, int], num_classes: int, method: str, network: str, params: dict
+) -> nn.Module:
+    """The module whose weights lie at ``path``, in evaluation mode on the CPU; ValueError unless they are those of that
+    SHA-256 and fit."""
+    weights = checkpoint.read_tensors(path, sha256)
     built = get_method(method)
     with torch.random.fork_rng(devices=[]):
         model = built.build(view_shape, num_classes, network, params)
     lacking = model.load_state_dict(weights, strict=False)
     if lacking.unexpected_keys or set(lacking.missing_keys) - built.training_only:
-        raise ValueError(f"{folder}/model.safetensors does not fit {method}: {lacking}")
+        raise ValueError(f"{path} does not fit {method}: {lacking}")
     return model.to(memory_format=torch.channels_last).eval()
 
 
@@ -71,8 +81,16 @@ def embed_images(
 
     Of ``view`` only mean and std are used.
     """
+    return embed_with(model, method, images, mean=view.mean, std=view.std, batch_size=batch_size, device=device)
+
+
+def embed_with(
+    model: nn.Module, method: str | Method, images: np.ndarray, *, mean: Sequence[float], std: Sequence[float],
+    batch_size: int = EVALUATION_BATCH, device: str | torch.device = "cpu",
+) -> dict[str, np.ndarray]:
+    """``embed_images`` by the mean and standard deviation of each channel, scaled to 0..1."""
     method = get_method(method)
-    normalise = Normaliser(view.mean, view.std, device)
+    normalise = Normaliser(mean, std, device)
     out = embed_all(model.to(device), method, to_device(images, torch.device(device)), normalise, batch_size=batch_size)
     return {name: tensor.cpu().numpy() for name, tensor in out.items()}
 
