@@ -6,6 +6,7 @@ the unfinished trials first.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any, Protocol
@@ -178,6 +179,17 @@ def trials_at_a_time(spec: StudySpec, cluster: Cluster) -> int | None:
     return cluster.concurrency(spec.search.max_concurrent)
 
 
+def _forward_no_credentials() -> None:
+    """Tune hands AWS's variables to its trials in a runtime environment, and Ray writes that into its logs as it is.
+
+    Trials read and write a file system; nothing of theirs needs credentials.
+    """
+    with contextlib.suppress(ImportError, AttributeError):  # an internal of Ray: another version may have none
+        from ray.tune.execution import class_cache
+
+        class_cache.ENV_VARS_TO_PROPAGATE = {n for n in class_cache.ENV_VARS_TO_PROPAGATE if not n.startswith("AWS_")}
+
+
 def run_search(
     ledger: Ledger, folder: Path, cluster: Cluster, *, views: dict, observers: list[Observer]
 ) -> None:
@@ -188,6 +200,7 @@ def run_search(
     search = LedgerSearch(ledger, observers)
     if not search.unfinished and all(asked >= search.budget for asked in search.asked.values()):
         return
+    _forward_no_credentials()
     scratch = folder / ".tune"
     trainable = tune.with_resources(
         tune.with_parameters(StudyTrainable, views=views, shared=shared_settings(spec, folder, cluster)),

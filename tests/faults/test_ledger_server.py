@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import optuna
 import pytest
+from conftest import overrides, run
 from postgres import PASSWORD, Postgres, program
 
 from study import ledger_storage
@@ -98,3 +102,26 @@ def test_a_wrong_password_is_told_without_it(spec, monkeypatch):
     with pytest.raises(EnvironmentProblem, match="password authentication failed") as caught:
         check_database(spec)
     assert "wrong horse" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_study_in_it_writes_no_secret_anywhere(server, tmp_path):
+    """Not into the study, not into MLflow, not into Ray's own files; and audit, status and export work from it."""
+    secrets = {LEDGER_PASSWORD: PASSWORD, "MLFLOW_TRACKING_TOKEN": "token-of-mlflow", "AWS_SECRET_ACCESS_KEY": "key-of-s3"}
+    scratch = Path(tempfile.mkdtemp())  # short, since Ray's sockets lie below it
+    pairs = ["name=secrets", "methods=['classifier']", "search.trials=1", "training.epochs=1", 'resources.address="local"',
+             "selection.folds=0", "selection.scorer_rule=max_logit", "analysis.questions=[]", f"resources.ledger={server.url}"]
+    done = run("launch", "digits", *overrides(*pairs), cwd=tmp_path, RAY_TMPDIR=str(scratch), **secrets)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout + done.stderr
+    for command in ("status", "audit", "export"):
+        looked = run(command, "runs/secrets", cwd=tmp_path, **secrets)
+        assert looked.returncode == 0, looked.stderr
+        told += looked.stdout + looked.stderr
+    assert list(scratch.rglob("raylet.out"))  # Ray did write there
+    for secret in secrets.values():
+        assert secret not in told
+        found = [path for folder in (tmp_path, scratch) for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and secret.encode() in
+                 path.read_bytes()]
+        assert not found, found
+    shutil.rmtree(scratch)
