@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from study.errors import EnvironmentProblem
-from study.runtime import Cluster
+from study.runtime import Cluster, require_seen
 from trainables.files import digest_of, read_json, sha256_of_file, write_json
 
 #: A job whose worker process dies (killed, node lost) is started again this often.
@@ -101,6 +101,8 @@ def run_jobs(
         if results[index].get("reason", "").startswith(ENVIRONMENT):
             reason = results[index]["reason"].removeprefix(ENVIRONMENT)
             raise EnvironmentProblem(f"{jobs[index].label}: {reason}; launch again to continue")
+        if not results[index].get("reason"):
+            require_seen(jobs[index].path(study_folder))
         if on_done:
             on_done(jobs[index], results[index])
     return [results[index] for index in range(len(jobs))]

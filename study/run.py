@@ -74,7 +74,8 @@ class _Launch:
         from study.stamp import stamp
         from trainables.files import read_json, write_json
 
-        self.study, self.spec, self.folder, self.cluster = study, study.spec, study.folder, cluster
+        self.study, self.spec, self.cluster = study, study.spec, cluster
+        self.folder = study.folder.resolve()  # a worker of another cluster stands elsewhere
         self.tracker, self.progress = tracker, progress
         self.views = load_views(self.spec, self.folder)
         self.ledger: Ledger = Ledger(self.spec, self.folder)

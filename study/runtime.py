@@ -14,6 +14,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -106,6 +107,23 @@ def _connect(ray, address: str, references: list[str]) -> subprocess.Popen | Non
         _dismiss(watchdog)
         raise EnvironmentProblem(f"Ray cannot be started here: {' '.join(str(error).split())[:200]}") from error
     return watchdog
+
+
+def require_seen(path: Path, seconds: float = 30.0) -> None:
+    """Raises ``EnvironmentProblem`` where a file that a worker has written cannot be seen here.
+
+    A network file system may show it some seconds late; one that is not shared, never.
+    """
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise EnvironmentProblem(
+                f"a worker wrote {path}, but it is not there: the study must lie on storage that every node of the cluster "
+                "shares, under the same path; choose such a place with --root and launch again"
+            )
+        with contextlib.suppress(OSError):
+            os.listdir(path.parent)  # makes NFS look again
+        time.sleep(0.1)
 
 
 def _check_that_someone_listens(address: str, timeout: float = 4.0) -> None:

@@ -7,6 +7,7 @@ the unfinished trials first.
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from ray.tune.search import Searcher
 
 from study.errors import EnvironmentProblem
 from study.ledger import Ledger, TrialRecord
-from study.runtime import Cluster
+from study.runtime import Cluster, require_seen
 from study.spec import StudySpec
 
 #: A worker that dies is started again this often; its trial continues from its own last checkpoint.
@@ -194,13 +195,15 @@ def run_search(
     ledger: Ledger, folder: Path, cluster: Cluster, *, views: dict, observers: list[Observer]
 ) -> None:
     """Runs every trial of the budget that has not ended. Blocks until done or interrupted."""
-    from trainables.trainable import StudyTrainable
+    from trainables.trainable import StudyTrainable, trial_folder
 
     spec = ledger.spec
     search = LedgerSearch(ledger, observers)
     if not search.unfinished and all(asked >= search.budget for asked in search.asked.values()):
         return
     _forward_no_credentials()
+    # It would print the traceback of every worker that dies; `LedgerScheduler` keeps the reason.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
     scratch = folder / ".tune"
     trainable = tune.with_resources(
         tune.with_parameters(StudyTrainable, views=views, shared=shared_settings(spec, folder, cluster)),
@@ -223,5 +226,8 @@ def run_search(
         shutil.rmtree(scratch, ignore_errors=True)
     if search.fatal:
         raise search.fatal
+    for trial in ledger.trials():
+        if trial.state == "completed":
+            require_seen(trial_folder(folder, trial.method, trial.split, trial.number) / "result.json")
     if lost := [trial.key for trial in ledger.trials() if trial.state == "running"]:
         raise EnvironmentProblem(f"the search ended before {', '.join(lost)}; launch again to continue")
