@@ -128,6 +128,11 @@ def _others(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("studies", nargs="+", metavar="STUDY", help="two or more folders; the first is the one compared with")
     sub.add_argument("--out", metavar="FOLDER", help="write a page, its figures and compare.json there")
     sub.add_argument("--json", action="store_true", help="print JSON")
+    sub = command("doctor", _doctor, "check whether a study can run here, and on every node of the cluster")
+    sub.add_argument("spec", nargs="?", metavar="SPEC", help="look at this spec's cluster and ledger")
+    sub.add_argument("--address", help="look at this Ray cluster (default: the spec's, or one that runs here)")
+    sub.add_argument("--root", default="runs", help="where studies lie (default: runs)")
+    sub.add_argument("--json", action="store_true", help="print JSON")
     sub = command("methods", _methods, "list the methods, scorers, signals, oracles, networks and sources there are")
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub = command("detect", _detect, "name the class of images, or say that they belong to none, by an exported detector")
@@ -285,6 +290,18 @@ def _methods(options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((100, 24)).columns
     print(json.dumps(found, indent=1) if options.json else available_text(found, width=width))
     return EXIT_DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    import json
+
+    from study.doctor import doctor, doctor_text
+    from study.spec import StudySpec
+
+    spec = StudySpec.load(options.spec) if options.spec else None
+    found = doctor(spec, root=options.root, address=options.address)
+    print(json.dumps(found, indent=1) if options.json else doctor_text(found))
+    return EXIT_DONE if found["well"] else EXIT_ENVIRONMENT
 
 
 def _detect(options: argparse.Namespace) -> int:

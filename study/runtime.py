@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from analysis import plugins
 from study.errors import EnvironmentProblem
@@ -81,6 +82,26 @@ def ray_cluster(resources: ResourcesSpec, plugin_references: Iterable[str] = ())
             ray.shutdown()
         if watchdog is not None:
             _dismiss(watchdog)
+
+
+@contextmanager
+def joined_cluster(resources: ResourcesSpec) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """(Ray, connected to the cluster that a launch would join, what its user should know), or (None, ()) where a launch
+    would start one. Raises ``EnvironmentProblem`` as a launch would."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    address = resources.address
+    address = (_cluster_of_this_machine() or "local") if address == "auto" else address
+    if address == "local":
+        yield None, ()
+        return
+    _connect(ray, address, [])
+    try:
+        yield ray, _notes(ray.get_runtime_context().gcs_address)
+    finally:
+        ray.shutdown()
 
 
 def _connect(ray, address: str, references: list[str]) -> subprocess.Popen | None:

@@ -244,6 +244,7 @@ def main() -> int:
         options.mlflow, options.restarts, options.nodes = True, 10, 10
     os.environ.update(QUIET)
     began, soak = time.monotonic(), Soak(Path(options.folder or tempfile.mkdtemp()), options.seed)
+    soak.folder.mkdir(parents=True, exist_ok=True)
     if options.mlflow:
         mlflow_outages(soak)
     else:

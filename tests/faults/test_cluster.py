@@ -12,6 +12,7 @@ import pytest
 from check_study import check_every_trial_once
 from conftest import ORACLEGAP, TINY, overrides
 
+from study.doctor import doctor, doctor_text
 from study.errors import EnvironmentProblem
 from study.runtime import require_seen
 
@@ -50,6 +51,18 @@ def test_a_study_outlives_a_node_and_uses_the_next(cluster, tmp_path):
     assert len(list(study.glob("jobs/*/*/result.json"))) >= 3  # fold models, which a worker wrote
     assert json.loads((study / "selection.json").read_text())["selections"][0]["folds"]
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.slow
+def test_the_doctor_looks_at_every_node(cluster, tmp_path):
+    cluster.add_node(num_cpus=1)
+    found = doctor(root=tmp_path / "new" / "runs", address=cluster.address)
+    rows = {row["name"]: (row["state"], row["words"]) for row in found["checks"]}
+    assert found["well"] and rows["nodes"] == ("ok", "2 answer, 1 CPUs in all")
+    assert rows["versions"][0] == rows["clocks"][0] == rows["shared storage"][0] == "ok"
+    assert rows["GPUs"] == ("doubt", "none: trials run on CPUs")
+    assert "A study can run here." in doctor_text(found)
+    assert not list((tmp_path / "new").rglob("*"))
 
 
 def test_what_a_worker_wrote_out_of_sight_is_told(tmp_path):

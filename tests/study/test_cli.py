@@ -10,8 +10,8 @@ import time
 import pytest
 from conftest import run
 
-COMMANDS = ("plan", "launch", "status", "freeze", "reveal", "analyse", "report", "compare", "audit", "export", "detect", "methods",
-            "ui")
+COMMANDS = ("plan", "launch", "status", "freeze", "reveal", "analyse", "report", "compare", "audit", "export", "detect", "doctor",
+            "methods", "ui")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
