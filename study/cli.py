@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from study import cli_tools
 from study.errors import (
     EXIT_AUDIT_FAILED,
     EXIT_DONE,
@@ -119,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("--method", help="default: the method that freeze ranked first")
             sub.add_argument("--split", type=int, help="default: the study's first")
     _others(command)
+    cli_tools.add_to(command)
     return parser
 
 
@@ -128,21 +130,8 @@ def _others(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("studies", nargs="+", metavar="STUDY", help="two or more folders; the first is the one compared with")
     sub.add_argument("--out", metavar="FOLDER", help="write a page, its figures and compare.json there")
     sub.add_argument("--json", action="store_true", help="print JSON")
-    sub = command("doctor", _doctor, "check whether a study can run here, and on every node of the cluster")
-    sub.add_argument("spec", nargs="?", metavar="SPEC", help="look at this spec's cluster and ledger")
-    sub.add_argument("--address", help="look at this Ray cluster (default: the spec's, or one that runs here)")
-    sub.add_argument("--root", default="runs", help="where studies lie (default: runs)")
-    sub.add_argument("--json", action="store_true", help="print JSON")
     sub = command("methods", _methods, "list the methods, scorers, signals, oracles, networks and sources there are")
     sub.add_argument("--json", action="store_true", help="print JSON")
-    sub = command("detect", _detect, "name the class of images, or say that they belong to none, by an exported detector")
-    sub.add_argument("export", metavar="EXPORT", help="the folder that `oraclegap export` wrote")
-    sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, or - for a list of paths on standard input")
-    sub.add_argument("--format", choices=("table", "csv", "json"), help="default: a table on a terminal, else JSON lines")
-    sub.add_argument("--threshold", type=float, metavar="SCORE", help="call anomalous what scores above it")
-    sub.add_argument("--acceptance", type=float, metavar="SHARE",
-                     help="instead: the threshold that accepts this share of the study's nominal validation images (0.95)")
-    sub.add_argument("--plugin", action="append", default=[], metavar="MODULE:NAME", help="a plug-in that the export may run")
     sub = command("ui", _ui, "open MLflow on the studies' gaps, on 127.0.0.1")
     sub.add_argument("--root", default="runs", help="where studies lie (default: runs)")
     sub.add_argument("--host", default="127.0.0.1", help="an address of this machine that only it can reach")
@@ -290,38 +279,6 @@ def _methods(options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((100, 24)).columns
     print(json.dumps(found, indent=1) if options.json else available_text(found, width=width))
     return EXIT_DONE
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    import json
-
-    from study.doctor import doctor, doctor_text
-    from study.spec import StudySpec
-
-    spec = StudySpec.load(options.spec) if options.spec else None
-    found = doctor(spec, root=options.root, address=options.address)
-    print(json.dumps(found, indent=1) if options.json else doctor_text(found))
-    return EXIT_DONE if found["well"] else EXIT_ENVIRONMENT
-
-
-def _detect(options: argparse.Namespace) -> int:
-    import math
-
-    from study.detect import detect, image_paths
-    from study.detector import OpenSetDetector
-    from study.errors import UserError
-
-    if options.threshold is not None and (options.acceptance is not None or not math.isfinite(options.threshold)):
-        raise UserError("--threshold: give a finite score, and not --acceptance as well")
-    detector = OpenSetDetector.load(options.export, allowed_plugins=options.plugin)
-    if options.acceptance is not None:
-        detector.accept(options.acceptance)
-    if options.threshold is not None:
-        detector.threshold_ = options.threshold
-    sys.stdout.reconfigure(errors="surrogateescape")  # a file's name is bytes, and is handed on as it is
-    form = options.format or ("table" if sys.stdout.isatty() else "json")
-    bad = detect(detector, image_paths(options.images, sys.stdin), form=form, progress=sys.stderr.isatty())
-    return EXIT_USER if bad else EXIT_DONE
 
 
 def _ui(options: argparse.Namespace) -> int:

@@ -1,5 +1,4 @@
-"""Data sets that no study can be made of. Each builder writes into an empty folder and returns the ``[data]`` keys; the words
-are what the one line must hold."""
+"""Data sets that no study can be made of: a builder of the data gives the ``[data]`` keys, the words are of the one line."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ def case(name: str, *words: str):
     return enter
 
 
-# ------------------------------------------------------------------------------------------------------ npz archives
+# -- npz archives
 def npz(name: str, *words: str, more: dict | None = None, **arrays) -> None:
     """A case of an archive whose arrays differ from a good one's; None leaves one out."""
     def build(folder: Path) -> dict:

@@ -1,6 +1,6 @@
 """Kills drivers, workers and raylets of real studies, launches again, and checks that nothing was lost.
 
-    python tests/faults/soak_kills.py [--drivers 50] [--points] [--workers 20] [--raylets 5] [--interrupts 20] [--seed 0]
+    python tests/faults/soak_kills.py [--drivers 50] [--points [NAME …]] [--workers 20] [--raylets 5] [--interrupts 20] [--seed 0]
 
 Every study is sequential, so that whatever was killed it must come out as the one that nobody disturbed: same trials, weights,
 signals and selection, each trial once in ledger, files and MLflow. Not a test of `make test`; `make soak` runs it. Prints a
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from check_study import check_every_trial_once
@@ -30,7 +31,7 @@ PAIRS = ["name=soak", f"methods={METHODS}", f"search.trials={TRIALS}", f"trainin
          "training.batch_size=64", "data.seeds=[0, 1]", 'resources.address="local"', "analysis.questions=[]"]
 LAUNCH = [sys.executable, "-m", "study", "launch", "digits", *(word for pair in PAIRS for word in ("-o", pair))]
 #: Files that a study commits by renaming, in the order in which they first appear.
-POINTS = ("0", "spec.toml", "stamp.json", "mlflow.db", "config.json", "metrics.jsonl", "checkpoint-000003-*", "model.safetensors",
+POINTS = ("0", "spec.toml", "stamp.json", "mlflow.db", "config.json", "checkpoint-000003-*", "model.safetensors",
           "features.safetensors", "result.json", "scores.safetensors", "folds.json", "selection.json", "selections.json",
           "[0-2].safetensors", "[0-2].json", "[0-2]-1.json", "summary.json", "index.html")  # "0": a side of the prepared data
 HOOK = Path(__file__).parent / "kill_hook"  # its sitecustomize kills whoever renames a file to the name that is asked for
@@ -114,9 +115,9 @@ class Soak:
                 kills -= 1
             self.finish(cwd, f"driver killed after {', '.join(moments)} s")
 
-    def points(self) -> None:
+    def points(self, names: Sequence[str]) -> None:
         """Whoever commits a file dies just before or just after the rename, once each."""
-        for name in POINTS:
+        for name in names:
             for when in ("before", "after"):
                 cwd = self.study()
                 environment = {"PYTHONPATH": os.pathsep.join([str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -201,17 +202,17 @@ def main() -> int:
     parser.add_argument("--folder", help="where the studies go (default: a temporary folder)")
     for name in ("drivers", "workers", "raylets", "interrupts"):
         parser.add_argument(f"--{name}", type=int, default=0)
-    parser.add_argument("--points", action="store_true")
+    parser.add_argument("--points", nargs="*", metavar="NAME", help="these commit points, or all")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if not (options.drivers or options.workers or options.raylets or options.interrupts or options.points):
-        options.drivers, options.workers, options.raylets, options.interrupts, options.points = 50, 20, 5, 20, True
+    if not (options.drivers or options.workers or options.raylets or options.interrupts or options.points is not None):
+        options.drivers, options.workers, options.raylets, options.interrupts, options.points = 50, 20, 5, 20, []
     began = time.monotonic()
     soak = Soak(Path(options.folder or tempfile.mkdtemp()), options.seed)
     soak.finish(soak.study(), "nobody killed: the reference")
     soak.drivers(options.drivers)
-    if options.points:
-        soak.points()
+    if options.points is not None:
+        soak.points(options.points or POINTS)
     soak.workers(options.workers)
     soak.raylets(options.raylets)
     if options.interrupts:

@@ -11,7 +11,7 @@ import pytest
 from conftest import run
 
 COMMANDS = ("plan", "launch", "status", "freeze", "reveal", "analyse", "report", "compare", "audit", "export", "detect", "doctor",
-            "methods", "ui")
+            "init", "methods", "ui")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -1,4 +1,4 @@
-"""Kills the process that renames a file to a name like that in SOAK_KILL ("before:result.json"), once; see soak_kills.py."""
+"""Kills the process that renames or links a file to a name like that in SOAK_KILL ("before:result.json"), once; see soak_kills.py."""
 
 import fnmatch
 import os
@@ -10,7 +10,7 @@ def _install() -> None:
     mark = os.environ.get("SOAK_KILLED", "")
     if not name or not mark:
         return
-    rename = os.replace
+    rename, link = os.replace, os.link
 
     def die() -> None:
         try:
@@ -19,15 +19,18 @@ def _install() -> None:
             return
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def replace(source, target, **options):
-        hit = fnmatch.fnmatch(os.path.basename(os.fspath(target)), name)
-        if hit and when == "before":
-            die()
-        rename(source, target, **options)
-        if hit and when == "after":
-            die()
+    def dangerous(commit):
+        def function(source, target, **options):
+            hit = fnmatch.fnmatch(os.path.basename(os.fspath(target)), name)
+            if hit and when == "before":
+                die()
+            commit(source, target, **options)
+            if hit and when == "after":
+                die()
 
-    os.replace = replace
+        return function
+
+    os.replace, os.link = dangerous(rename), dangerous(link)
 
 
 _install()
