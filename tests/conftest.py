@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -41,9 +42,18 @@ def run(*arguments: str, cwd: Path, timeout: float = 240, **environment: str) ->
 
 @pytest.fixture(scope="session")
 def tiny_launch(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """(folder of runs, what the launch printed) of one finished digits study of two methods."""
-    cwd = tmp_path_factory.mktemp("tiny")
-    done = run("launch", "digits", *overrides(*TINY, "data.seeds=[0, 1]", "resources.address=\"local\""), cwd=cwd)
+    """(folder of runs, what the launch printed) of one finished digits study of two methods, made once for all workers of
+    pytest-xdist."""
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    cwd = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-study"
+    with FileLock(f"{cwd}.lock"):
+        if not (cwd / "done.json").exists():
+            cwd.mkdir()
+            done = run("launch", "digits", *overrides(*TINY, "data.seeds=[0, 1]", "resources.address=\"local\""), cwd=cwd)
+            (cwd / "done.json").write_text(json.dumps(vars(done)))
+    done = subprocess.CompletedProcess(**json.loads((cwd / "done.json").read_text()))
     assert done.returncode == 0, done.stderr + done.stdout
     return cwd, done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -48,8 +49,11 @@ def write_atomic(path: str | os.PathLike, data: bytes | str, *, durable: bool = 
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:  # a write does not know what it writes to
+            error.filename = str(path)
         raise
     if durable:
         sync_folder(path.parent)

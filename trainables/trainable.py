@@ -119,6 +119,8 @@ def failure_reason(error: BaseException) -> str:
         return f"diverged: {text}"
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return f"oom: {text}"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{ENVIRONMENT}{error.filename}: {error.strerror}"
     if isinstance(error, OSError | WrongFolder | PluginError):
         return f"{ENVIRONMENT}{text}"
     return f"{type(error).__name__}: {text}"

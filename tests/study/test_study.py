@@ -143,10 +143,12 @@ def test_mlflow_holds_one_parent_and_a_child_a_trial_with_its_gaps(tiny):
     assert sum(kid.data.tags["selected"] == "true" for kid in kids) == 2
 
 
-def test_launching_a_finished_study_again_changes_nothing(tiny_launch, tiny):
+def test_launching_a_finished_study_again_changes_nothing(tiny_launch, tmp_path):
+    shutil.copytree(tiny_launch[0], tmp_path / "copy")
+    tiny = tmp_path / "copy" / "runs" / "tiny"
     before = {p: sha256_of_file(p) for p in tiny.rglob("*") if p.is_file() and "report" not in p.parts}
     metrics = {r.info.run_id: r.data.metrics for r in children(tiny)}
-    done = run("launch", "digits", *overrides(*TINY, "data.seeds=[0, 1]", 'resources.address="local"'), cwd=tiny_launch[0])
+    done = run("launch", "digits", *overrides(*TINY, "data.seeds=[0, 1]", 'resources.address="local"'), cwd=tmp_path / "copy")
     assert done.returncode == 0 and "completed in" not in done.stdout and "fold" not in done.stdout
     changed = [p.name for p, digest in before.items() if sha256_of_file(p) != digest]
     assert set(changed) <= {"stamp.json", "lock"}
