@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +56,21 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         _tell(f"{type(error).__name__}: {one_line(error, 300)} (--debug shows where)")
         return EXIT_ENVIRONMENT
+
+
+def program() -> NoReturn:
+    """The command ``oraclegap``.
+
+    An interrupted one ends without Python's own end: threads of Ray and MLflow that are still at work may crash in it (2 of 20,
+    by SIGSEGV, all after everything had been saved), and a shell would be told of a crash. What Ray has left, the watchdog ends.
+    """
+    code = main()
+    if code == EXIT_INTERRUPTED:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _tell(problem: object) -> None:

@@ -11,6 +11,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from study.errors import EnvironmentProblem, one_line
@@ -62,7 +63,7 @@ def open_storage(url: str, shown: str = "") -> optuna.storages.RDBStorage:
 def patient(step: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
     """A method of a ledger that is done again when the database server behind it was away.
 
-    Raises ``EnvironmentProblem`` where it stays away for ``PATIENCE_SECONDS``.
+    Raises ``EnvironmentProblem`` where it stays away for ``PATIENCE_SECONDS``, and at once where a file cannot be used.
     """
     @functools.wraps(step)
     def done_again(ledger, *arguments: Arguments.args, **options: Arguments.kwargs) -> Answer:
@@ -72,7 +73,9 @@ def patient(step: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
                 return step(ledger, *arguments, **options)
             except Exception as error:
                 reason = _away(error)
-                if not reason or ledger.url.startswith("sqlite"):
+                if reason and ledger.url.startswith("sqlite"):
+                    raise EnvironmentProblem(_of_a_file(ledger.url, reason)) from None
+                if not reason:
                     raise
                 if time.monotonic() > deadline:
                     raise EnvironmentProblem(
@@ -84,6 +87,13 @@ def patient(step: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     return done_again
+
+
+def _of_a_file(url: str, reason: str) -> str:
+    """Why a ledger in a file cannot be used: gone, read-only, locked for too long, or on a full disk."""
+    path = Path(url.removeprefix("sqlite:///"))
+    what = reason if path.exists() else "it has vanished; put the study's folder back"
+    return f"ledger {path}: {what}; launch again to continue"
 
 
 def _away(error: BaseException | None) -> str:

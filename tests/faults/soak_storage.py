@@ -82,7 +82,7 @@ def others(soak: Soak) -> None:
     driver = soak.launch("vanished", *PAIRS)
     soak.when("vanished", pattern, driver)
     soak.path("vanished").rename(soak.folder / "elsewhere")
-    said_why(soak, "vanished", driver.wait(), "vanished")
+    said_why(soak, "vanished", driver.wait(), "")
     shutil.rmtree(soak.path("vanished"), ignore_errors=True)
     (soak.folder / "elsewhere").rename(soak.path("vanished"))
     soak.judge("vanished", soak.launch("vanished", *PAIRS).wait())

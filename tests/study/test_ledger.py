@@ -191,3 +191,17 @@ def test_a_trial_whose_signal_is_no_number_has_failed(tmp_path, value):
     fine["signals"]["val_ece"] = value
     assert ledger.tell("classifier", 0, ledger.ask("classifier", 0), {**fine, "signals": {
         k: v for k, v in fine["signals"].items() if v is not None}}).state == "completed"
+
+
+def test_a_ledger_that_vanished_is_told_in_one_line(tmp_path):
+    from study.errors import EnvironmentProblem
+
+    (tmp_path / "a").mkdir()
+    ledger = Ledger(a_spec(), tmp_path / "a")
+    trial = ledger.ask("classifier", 0)
+    (tmp_path / "a").rename(tmp_path / "b")
+    with pytest.raises(EnvironmentProblem, match="has vanished; put the study's folder back") as caught:
+        ledger.tell("classifier", 0, trial, outcome(0.5))
+    assert "\n" not in str(caught.value)
+    (tmp_path / "b").rename(tmp_path / "a")
+    assert ledger.tell("classifier", 0, trial, outcome(0.5)).state == "completed"
