@@ -23,7 +23,7 @@ lint: setup
 
 # Two files at a time: half of a real study's seconds are spent waiting for processes to start.
 test: lint
-	$(RUN)/python -m pytest -n 2 --dist loadfile
+	$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: setup
 	$(RUN)/python tests/faults/soak_inputs.py

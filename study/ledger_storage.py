@@ -98,9 +98,11 @@ def _of_a_file(url: str, reason: str) -> str:
 
 def _away(error: BaseException | None) -> str:
     """Why the server cannot be spoken to, from SQLAlchemy's error or Optuna's around it; "" for any other mistake."""
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
     while error is not None:
+        if isinstance(error, PendingRollbackError):  # the connection broke while Optuna read what it had just written
+            return "the connection was lost"
         if isinstance(error, (OperationalError, InterfaceError)) or (
                 isinstance(error, DBAPIError) and error.connection_invalidated):
             return one_line(_without_secret(error.orig), 160)

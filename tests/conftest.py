@@ -20,6 +20,12 @@ ELSEWHERE = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "ORACLEGAP_LEDGER_PASSWORD")
 ORACLEGAP = [sys.executable, "-m", "study"]
 
 
+def pytest_collection_modifyitems(items):
+    """Files with real studies first, so that no worker is left alone with them in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _own_tracking(monkeypatch):
     """No test may reach a developer's MLflow server or Ray cluster."""

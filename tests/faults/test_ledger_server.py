@@ -12,6 +12,7 @@ import optuna
 import pytest
 from conftest import overrides, run
 from postgres import PASSWORD, Postgres, program
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 
 from study import ledger_storage
 from study.errors import EnvironmentProblem
@@ -41,8 +42,8 @@ def test_restarts_lose_and_double_nothing(server, spec, tmp_path):
     ledger, over = Ledger(spec, tmp_path), threading.Event()
 
     def restarts():
-        for _ in range(3):
-            time.sleep(0.7)
+        for pause in (0.7, 0.4, 0.9, 0.2, 0.6):
+            time.sleep(pause)
             server.stop()
             time.sleep(0.3)
             server.start()
@@ -63,18 +64,20 @@ def test_restarts_lose_and_double_nothing(server, spec, tmp_path):
     assert [record.signals["val_accuracy"] for record in records] == [1 / (1 + number) for number in asked]
 
 
-def test_a_trial_whose_answer_was_lost_is_given_once_more(spec, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [
+    OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly")),
+    PendingRollbackError("Can't reconnect until invalid transaction is rolled back."),
+    DBAPIError("SELECT", {}, Exception("terminating connection"), connection_invalidated=True)], ids=lambda e: type(e).__name__)
+def test_a_trial_whose_answer_was_lost_is_given_once_more(spec, tmp_path, monkeypatch, error):
     """The server did what was asked, and died before it said so."""
-    spec = spec.changed({"name": "answer-lost"})
+    spec = spec.changed({"name": f"answer-lost-{type(error).__name__}"})
     ledger, ask, lost = Ledger(spec, tmp_path), optuna.Study.ask, []
 
     def ask_and_lose(study, distributions):
         trial = ask(study, distributions)
         if not lost:
             lost.append(trial.number)
-            from sqlalchemy.exc import OperationalError
-
-            raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+            raise optuna.exceptions.StorageInternalError("An exception is raised during the commit.") from error
         return trial
 
     monkeypatch.setattr(optuna.Study, "ask", ask_and_lose)
