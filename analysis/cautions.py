@@ -36,6 +36,14 @@ def _revealed_before(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Ite
         yield Caution("care", f"These test labels had been revealed {times} before: later choices may have used them.")
 
 
+def _pretrained(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
+    known = {row["method"]: row["pretrained"] for row in rows.rows_of(summary) if row.get("pretrained")}
+    if known:
+        told = rows.listed(f"{method} ({name})" for method, name in known.items())
+        yield Caution("care", f"Pretrained weights: {told}. They may have been trained on the anomaly classes: such numbers are "
+                              "not those of classes never seen.")
+
+
 def _unselected(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Caution]:
     chosen = {(row["method"], row.get("split", 0)) for row in rows.selected_rows(summary)}
     lost = [group for group in rows.groups(summary) if group not in chosen]
@@ -141,7 +149,7 @@ def _no_representation(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> I
 
 
 CHECKS = (
-    _contaminated, _revealed_before, checks.nothing_learnt, _unselected, _few_trials, checks.wide_intervals,
+    _contaminated, _revealed_before, _pretrained, checks.nothing_learnt, _unselected, _few_trials, checks.wide_intervals,
     checks.noisy_seeds, _worse_than_chance, _lost_representation, _no_representation, checks.fallback_rule,
     checks.blind_signal, checks.tied, checks.saturated, checks.no_better_than_default, _at_the_edge, _lost_trials,
     checks.failing_methods, _duplicates, checks.unanswered,

@@ -196,7 +196,7 @@ def terminal_text(data: Mapping[str, Any], *, width: int | None = None) -> str:
     if width is None:
         width = min(WIDEST, max(NARROWEST, shutil.get_terminal_size((100, 24)).columns))
     sink = io.StringIO()
-    console = Console(file=sink, width=width, force_terminal=False, color_system=None, no_color=True, highlight=False,
+    console = Console(file=sink, width=width, force_terminal=False, force_jupyter=False, color_system=None, no_color=True, highlight=False,
                       emoji=False, markup=False, legacy_windows=False, _environ={})
     _say(console, headline(data))
     for sentence in sentences(data):

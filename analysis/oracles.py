@@ -124,13 +124,13 @@ class ForestOracle(Oracle):
 
     def _fit(self, z: np.ndarray, mask: np.ndarray):
         try:
-            from sklearnex.ensemble import RandomForestClassifier
+            from sklearnex.ensemble import RandomForestClassifier as Forest
             self.backend_ = "scikit-learn-intelex"
         except ImportError:
-            from sklearn.ensemble import RandomForestClassifier
-            self.backend_ = "scikit-learn"
-        forest = RandomForestClassifier(n_estimators=self.trees, random_state=self.seed, n_jobs=self.n_jobs,
-                                        class_weight="balanced" if self.balanced else None)
+            from analysis.oracle_trees import forest_class
+            Forest, self.backend_ = forest_class(), "scikit-learn"
+        forest = Forest(n_estimators=self.trees, random_state=self.seed, n_jobs=self.n_jobs,
+                        class_weight="balanced" if self.balanced else None)
         return forest.fit(z, mask.astype(int))
 
 

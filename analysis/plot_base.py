@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 INK, GRID = "#1b2a36", "#c9d2da"  # replaced by the page's colours when a figure is inlined
 WIDE, NARROW = 9.6, 4.0  # inches
+TITLE_WIDTH = 95  # letters of a file's title that fit beside each other
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Drawn:
 
 def finish(name: str, data: Mapping[str, Any], draw: Callable[..., Figure], alt: str, caption: str) -> Drawn:
     """Draws `data` with `draw(data, width=inches)` in every form; `data["title"]` becomes the title."""
+    import textwrap
     import warnings
 
     import matplotlib
@@ -52,7 +54,7 @@ def finish(name: str, data: Mapping[str, Any], draw: Callable[..., Figure], alt:
         wide, narrow = draw(data, width=WIDE), draw(data, width=NARROW)
         inline = [_inline(_svg(figure), f"{name}-{size}", alt) for figure, size in ((wide, "w"), (narrow, "n"))]
         title = str(data.get("title", name))
-        wide.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        wide.suptitle(textwrap.fill(title, TITLE_WIDTH), x=0.01, ha="left", fontsize=11, fontweight="bold")
         titled = _svg(wide).encode()
         wide.set_layout_engine("none")  # laid out by now, and once more would take as long as the drawing
         png = io.BytesIO()

@@ -7,6 +7,7 @@ from typing import Any
 from analysis import signals
 from analysis import summary_rows as rows
 from analysis.rank_correlation import kendall_tau
+from analysis.summary_rows import UNADAPTIVE
 
 
 def ladder(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def bias_of(spec: Mapping[str, Any] | None) -> str:
     search = (spec or {}).get("search")
     search = search if isinstance(search, Mapping) else {}
     sampler, pruner = str(search.get("sampler", "tpe")), str(search.get("pruner", "none"))
-    reasons = [f"the {sampler} sampler chose trials by this signal"] if sampler != "random" else []
+    reasons = [] if sampler in UNADAPTIVE else [f"the {sampler} sampler chose trials by this signal"]
     reasons += [f"the {pruner} pruner left trials out"] if pruner != "none" else []
     return " and ".join(reasons)
 

@@ -27,7 +27,7 @@ CLASSES = 10  # that are dropped in turn, of more
 MIXING = (0.3, 0.7)  # share of the first image: nearer to 0 or 1 a mixture is all but nominal
 #: What the fit reads, where a detector's constructor reads more: few settings then need one.
 FIT_READS = {"openmax": ("tail_size",)}
-SLOW = {"openmax": 2}  # 0.2 s a fit: so many contrasts at most
+SLOW = {"openmax": 2}  # it scores image by image: so many contrasts at most
 #: What a fit or a score raises for features that it cannot use (torch's linear algebra raises RuntimeError).
 UNUSABLE = (ValueError, ArithmeticError, RuntimeError)
 

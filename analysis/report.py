@@ -94,6 +94,7 @@ def page_data(
         "study": str(summary.get("study", "")), "nominal_only": rows.unrevealed(summary), "verdict": found,
         "worries": [c for c in found.cautions if c.level != "note"], "notes": [c for c in found.cautions if c.level == "note"],
         "facts": _facts(summary, spec), "headline": report_tables.headline_table(summary, selection),
+        "pretrained": any(row.get("pretrained") for row in rows.rows_of(summary)),
         "means": report_tables.means_table(summary), "trials": report_tables.trial_tables(summary),
         "scorers": report_tables.scorer_table(summary, selection), "choices": report_tables.choices(summary, selection),
         "effects": moved, "effects_words": effects.sentence(moved), "failures": report_tables.failures(summary),
@@ -112,7 +113,8 @@ def _facts(summary: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
     facts = [f"data {data['source']}" if data.get("source") else "", rows.plural(len(rows.split_names(summary)), "split"),
              f"{rows.plural(len(states), 'trial')} ({', '.join(counts)})" if counts else "",
              f"network {training['network']}" if training.get("network") else "",
-             f"sampler {search['sampler']}" if search.get("sampler") else ""]
+             f"sampler {search['sampler']}" if search.get("sampler") else "",
+             f"warm-started from {search['warm_start']}" if search.get("warm_start") else ""]
     return [fact for fact in facts if fact]
 
 

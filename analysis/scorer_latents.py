@@ -11,6 +11,7 @@ from analysis.scorer_base import Features, Scorer, ScorerInfo, finite_latents, r
 SINGULAR_SHARE = 1e-12
 CHUNK_ELEMENTS = 4_000_000
 SPARE_NEIGHBOURS = 4
+BLOCK = 32  # training images whose best stands for them all while neighbours are sought
 
 
 def _unit(z: np.ndarray, dtype=np.float32) -> np.ndarray:
@@ -46,11 +47,31 @@ class KNearestNeighbours(Scorer):
         distances = np.empty(len(unit))
         for start in range(0, len(unit), rows):
             chunk = unit[start:start + rows]
-            far = -(chunk @ train.T)
-            near = np.argpartition(far, candidates - 1, axis=1)[:, :candidates]
+            near = _largest(chunk @ train.T, candidates)
             exact = np.linalg.norm(chunk[:, None, :].astype(np.float64) - train[near], axis=2)
             distances[start:start + rows] = np.partition(exact, k - 1, axis=1)[:, k - 1]
         return distances
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Columns (N, count) of each row's largest values (N, T), in any order; count <= T.
+
+    Each of them is in a block whose best is among the ``count`` best of all blocks, so few are ever sorted: about a quarter
+    of the time of partitioning whole rows of 21,600.
+    """
+    total = values.shape[1]
+    blocks = total // BLOCK
+    if blocks < 2 * count:
+        return np.argpartition(values, total - count, axis=1)[:, total - count:]
+    best = values[:, :blocks].copy()  # block b holds the columns b, b + blocks, b + 2 blocks …
+    for start in range(blocks, blocks * BLOCK, blocks):
+        np.maximum(best, values[:, start:start + blocks], out=best)
+    chosen = np.argpartition(best, blocks - count, axis=1)[:, blocks - count:]
+    columns = (chosen[:, :, None] + blocks * np.arange(BLOCK)).reshape(len(values), -1)
+    rest = np.broadcast_to(np.arange(blocks * BLOCK, total), (len(values), total - blocks * BLOCK))
+    columns = np.concatenate([columns, rest], axis=1)
+    among = np.take_along_axis(values, columns, axis=1)
+    return np.take_along_axis(columns, np.argpartition(among, -count, axis=1)[:, -count:], axis=1)
 
 
 @register

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 Row = Mapping[str, Any]
+#: Samplers that propose without looking at results, so that their trials are a fair draw of the space.
+UNADAPTIVE = ("random", "QMCSampler", "BruteForceSampler")
 
 SCORER_TITLES = {
     "msp": "MSP",

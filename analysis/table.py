@@ -37,7 +37,7 @@ def render_table(
         color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     sink = io.StringIO()
     console = Console(
-        file=sink, width=width, force_terminal=color, color_system="standard" if color else None, no_color=not color,
+        file=sink, width=width, force_jupyter=False, force_terminal=color, color_system="standard" if color else None, no_color=not color,
         highlight=False, emoji=False, markup=False, legacy_windows=False, _environ={},
     )
     if rows.selected_rows(summary):
@@ -72,7 +72,7 @@ def _gap_table(summary: Mapping[str, Any], *, roomy: bool) -> Any:
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows.selected_rows(summary):
         table.add_row(
-            _two(_name(row, roomy), f"split {row.get('split', 0)}", strong=True),
+            _two(_name(row, roomy), f"split {row.get('split', 0)}" + "\npretrained" * bool(row.get("pretrained")), strong=True),
             _two(row.get("trial")),
             _two(rows.number(row.get("closed_set_accuracy"))),
             _two(rows.number(row.get("scorer_auroc")), _span(row.get("scorer_auroc_ci"), digits), strong=True),

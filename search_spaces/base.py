@@ -199,15 +199,40 @@ class Space:
         """
         parameters = dict(self.parameters)
         for name, override in overrides.items():
-            if name not in parameters:
-                close = difflib.get_close_matches(name, list(parameters), n=1)
-                hint = f", did you mean {close[0]!r}?" if close else f"; it has {', '.join(parameters)}"
-                raise ValueError(f"{self.method} has no parameter {name!r}{hint}")
+            self._require(name)
             try:
                 parameters[name] = parameters[name].narrowed(override)
             except ValueError as problem:
                 raise ValueError(f"{self.method}.{name}: {problem}") from None
         return replace(self, parameters=parameters)
+
+    def part(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Some parameters of a configuration as this space writes them (a whole number for an ``Int``, an option as listed).
+
+        Raises ValueError, one line that names method and parameter, for one that is unknown, out of range, or fixed at
+        another value.
+        """
+        found = {}
+        for name, value in given.items():
+            self._require(name)
+            parameter = self.parameters[name]
+            if not parameter.contains(value):
+                raise ValueError(f"{self.method}.{name}: {value!r} is not {_described(parameter)}")
+            options = (parameter.value,) if isinstance(parameter, Fixed) else getattr(parameter, "options", ())
+            found[name] = next(option for option in options if option == value) if options else (
+                int(value) if parameter.whole else float(value))
+        return found
+
+    def searched_part(self, given: dict[str, Any]) -> dict[str, Any]:
+        """``part`` without what is fixed: what a sampler is told of a configuration. Raises ValueError as it does."""
+        searched = self.searched()
+        return {name: value for name, value in self.part(given).items() if name in searched}
+
+    def _require(self, name: str) -> None:
+        if name not in self.parameters:
+            close = difflib.get_close_matches(name, list(self.parameters), n=1)
+            hint = f", did you mean {close[0]!r}?" if close else f"; it has {', '.join(self.parameters)}"
+            raise ValueError(f"{self.method} has no parameter {name!r}{hint}")
 
     def check(self, configuration: dict[str, Any]) -> None:
         """Raises ValueError unless ``configuration`` has exactly this space's names, each within its range."""
@@ -223,6 +248,14 @@ class Space:
 def _check_role(role: str) -> None:
     if role not in ROLES:
         raise ValueError(f"role {role!r} is not one of {', '.join(ROLES)}")
+
+
+def _described(parameter: Parameter) -> str:
+    if isinstance(parameter, Fixed):
+        return f"{parameter.value!r}, at which it is fixed"
+    if isinstance(parameter, Choice):
+        return f"one of {list(parameter.options)}"
+    return f"within {parameter.low:g}..{parameter.high:g}" + (" and whole" if parameter.whole else "")
 
 
 def _non_empty(options) -> list:

@@ -39,7 +39,7 @@ def analyse(
     """
     chosen = frozen_selection(folder)["selections"]
     if not any(revealed_trials(folder, entry["method"], entry["split"]) for entry in chosen):
-        raise UserError(f"{folder}: nothing is revealed under this selection; run `oraclegap reveal` first")
+        raise UserError(f"{folder}: nothing is revealed under this selection; run `oraclegap reveal {folder}` first")
     jobs = analysis_jobs(spec, folder, threads=max(1, int(cluster.cpus_per_trial)))
     for job in jobs:
         if (job.result(folder) or {}).get("failed"):

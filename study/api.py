@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from study.errors import UserError
 from study.spec import StudySpec
+from study.spec_file import own_folder
 
 if TYPE_CHECKING:
     import pandas
 
     from study.launch import Progress
     from study.ledger import Ledger
+    from study.register import Registered
 
 DEFAULT_ROOT = "runs"
 
@@ -27,25 +29,44 @@ class Study:
     """A study: its spec and its folder ``<root>/<name>``. Creating one reads and writes nothing."""
 
     def __init__(self, spec: StudySpec, folder: str | Path):
-        self.spec, self.folder = spec, Path(folder)
+        folder = Path(folder)
+        # "." has no parent to find MLflow and earlier reveals in
+        self.spec, self.folder = spec, folder if folder.name not in ("", "..") else folder.resolve()
         self.failed_jobs: list[str] = []  # reasons of the jobs of the last reveal that failed
+
+    def __repr__(self) -> str:
+        begun = (self.folder / "spec.toml").exists()
+        if not begun:
+            return f"Study({str(self.folder)!r}, not begun)"
+        found = self.status()
+        return f"Study({str(self.folder)!r}, {found['stage']}, {found['ended']} of {found['total']} trials ended)"
 
     @classmethod
     def from_spec(
         cls, spec: str | Path | StudySpec, *, overrides: list[str] | dict[str, Any] | None = None,
-        root: str | Path = DEFAULT_ROOT,
+        root: str | Path | None = None,
     ) -> Study:
-        """The study of a spec file, of a ready spec's name, or of a ``StudySpec``. Raises ``UserError``."""
-        if not isinstance(spec, StudySpec):
-            spec = StudySpec.load(spec, overrides)
-        return cls(spec, Path(root) / spec.name)
+        """The study of a spec file, of a ready spec's name, of a study's folder, or of a ``StudySpec``. Raises ``UserError``.
+
+        It lies in ``<root>/<name>``; without a ``root``, in ``runs``, or where it lies already, if ``spec`` is the folder of a
+        study or the ``spec.toml`` in one: so a study that was moved goes on where it is.
+        """
+        if isinstance(spec, StudySpec):
+            return cls(spec, Path(root or DEFAULT_ROOT) / spec.name)
+        found = StudySpec.load(spec, overrides)
+        own = None if root else own_folder(spec)
+        if own and StudySpec.load(own / "spec.toml").name == found.name:  # another name asks for a study of its own
+            if own.resolve().name != found.name:
+                raise UserError(f"{own}: the study in this folder is called {found.name}; give the folder its name back")
+            return cls(found, own)
+        return cls(found, Path(root or DEFAULT_ROOT) / found.name)
 
     @classmethod
     def open(cls, folder: str | Path) -> Study:
         """The study that an earlier launch left in ``folder``. Raises ``UserError`` where there is none."""
         folder = Path(folder)
         if not (folder / "spec.toml").is_file():
-            raise UserError(f"{folder}: no study here (no spec.toml); studies lie in {DEFAULT_ROOT}/<name>")
+            raise UserError(f"{folder}: no study here (no spec.toml); `oraclegap list` shows those in {DEFAULT_ROOT}/")
         return cls(StudySpec.load(folder / "spec.toml"), folder)
 
     # -- running -------------------------------------------------------------------------------------------------
@@ -104,11 +125,27 @@ class Study:
         write_outputs(self.spec, self.folder, self.summary())
         return self.folder / "report" / "index.html"
 
-    def export(self, method: str | None = None, *, split: int | None = None) -> Path:
-        """Writes the frozen best of ``method`` (default: the method that freeze ranked first); returns its folder."""
+    def export(self, method: str | None = None, *, split: int | None = None, onnx: bool = False) -> Path:
+        """Writes the frozen best of ``method`` (default: the method that freeze ranked first); returns its folder.
+
+        ``onnx``: with ``model.onnx``, checked against PyTorch. Raises ``UserError`` where its packages are missing.
+        """
         from study.export import export
 
-        return export(self.spec, self.folder, self.selection, method=method, split=split)
+        return export(self.spec, self.folder, self.selection, method=method, split=split, onnx=onnx)
+
+    def register(
+        self, name: str, *, alias: str | None = None, method: str | None = None, split: int | None = None,
+        onnx: bool = False,
+    ) -> Registered:
+        """Exports, then registers the export in the study's MLflow as the next version of the model ``name``.
+
+        Returns its name, version and URI. Raises ``UserError`` for a name or alias that MLflow does not take.
+        """
+        from study.register import register
+
+        path = self.export(method, split=split, onnx=onnx)
+        return register(self.folder, path, name=name, alias=alias)
 
     # -- reading -------------------------------------------------------------------------------------------------
 

@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 from analysis.summary_rows import plural
-from study.audit_found import Found, Verdict, is_whole, same, verdict
+from study.audit_found import Found, Verdict, same, verdict
 from study.audit_sums import reveals, summary
 from study.ledger import TrialRecord
 from study.reveal_log import contaminated
 from study.selection import scorers_in_use
+from study.warm_start import FILE as WARM_START
+from study.warm_start import remembered
 from trainables.data import MANIFEST, VIEW_PARTS, load_part, read_manifest, verify_folder
 from trainables.files import canonical_json, derive_seed, digest_of, read_json
 
@@ -61,6 +63,9 @@ def separation(found: Found) -> Verdict:
 def trials(found: Found) -> Verdict:
     """Ledger and files tell the same of every trial, and the weights are those that were measured."""
     problems = []
+    remembered(found.spec, found.folder)  # raises where it is not what the sampler was given
+    if (read_json(found.folder / WARM_START) or {}).get("digest") != found.stamp.get("warm_start"):
+        problems.append(f"{found.folder / WARM_START} is not the one that stamp.json names")
     for trial in found.completed:
         home = found.home(trial)
         result, config = read_json(home / "result.json"), read_json(home / "config.json")
@@ -74,11 +79,13 @@ def trials(found: Found) -> Verdict:
             problems += [f"{trial.key}: {name} is missing or not what was measured"
                          for name, digest in (("model.safetensors", result["weights_sha256"]),
                                               ("features.safetensors", result["features_sha256"]))
-                         if not is_whole(home / name, digest)]
+                         if not found.is_whole(home / name, digest)]
     ended = sum(trial.state in ("completed", "failed", "pruned") for trial in found.trials)
     asked = found.spec.search.trials * len(found.spec.methods) * len(found.spec.data.splits)
     if not problems and ended < asked:
         return "doubt", f"{ended} of {asked} trials ended; those that did are whole"
+    if not problems and (removed := found.removed("trials")):
+        return "doubt", f"{len(found.completed)} completed trials: ledger and files agree, but {removed}"
     return verdict(problems, f"{len(found.completed)} completed trials: ledger, files and SHA-256 agree")
 
 
@@ -112,7 +119,9 @@ def jobs(found: Found) -> Verdict:
         elif "reason" not in result and (folder / "model").exists():
             problems.append(f"{name}: model/result.json is missing or torn")
         problems += [f"{name}: {path.relative_to(folder)} is missing or was changed"
-                     for path, digest in files.items() if not is_whole(path, digest)]
+                     for path, digest in files.items() if not found.is_whole(path, digest)]
+    if not problems and (removed := found.removed("jobs")):
+        return "doubt", f"{count} fold models, retrained seeds and oracle representations: the results are whole, but {removed}"
     return verdict(problems, f"{count} fold models, retrained seeds and oracle representations have their SHA-256")
 
 
@@ -182,11 +191,14 @@ def earlier_looks(found: Found) -> Verdict:
 
     if not found.revealed:
         return "open", "nothing is revealed yet"
+    where = str(found.folder.parent)
+    if source := found.spec.search.warm_start:
+        where += f" or by {source}, whose trials the sampler remembered,"
     digests = [read_manifest(found.folder / "vault" / str(split))["digest"] for split in found.spec.data.splits]
     number = prior_reveals(found.folder, found.selection["digest"], digests)
     if number:
-        return "doubt", f"{number} other selections under {found.folder.parent} had opened one of these vaults before"
-    return "ok", f"no other selection under {found.folder.parent} had opened these vaults before"
+        return "doubt", f"{number} other selections under {where} had opened one of these vaults before"
+    return "ok", f"no other selection under {where} had opened these vaults before"
 
 
 # ---------------------------------------------------------------------------------------------------- made with what

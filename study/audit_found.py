@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.clean import cleaned
 from study.ledger import TrialRecord
 from study.selection import frozen_selection
 from trainables.files import read_json, sha256_of_file
@@ -61,6 +62,20 @@ class Found:
         from trainables.trainable import trial_folder
 
         return trial_folder(self.folder, trial.method, trial.split, trial.number)
+
+    @cached_property
+    def cleaned(self) -> dict[str, str]:
+        """{path within the study: SHA-256 it had} of what `oraclegap clean` removed."""
+        return cleaned(self.folder)
+
+    def is_whole(self, path: Path, digest: str) -> bool:
+        """Whether the file is what was measured, or was, when `oraclegap clean` removed it."""
+        return is_whole(path, digest) or (not path.exists() and self.cleaned.get(str(path.relative_to(self.folder))) == digest)
+
+    def removed(self, part: str) -> str:
+        """What to say of the removed files below ``part``, a folder of the study; "" where there are none."""
+        number = sum(name.startswith(f"{part}/") and not (self.folder / name).exists() for name in self.cleaned)
+        return f"{number} files were removed by `oraclegap clean` and cannot be checked any more" if number else ""
 
     def entries(self) -> list[dict[str, Any]]:
         return frozen_selection(self.folder)["selections"] if self.selection else []

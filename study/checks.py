@@ -37,3 +37,6 @@ def check_source(loader: Callable[[dict], Source], data: dict) -> None:
         same = alone == image if isinstance(image, BadImage) else np.array_equal(alone, image)
         require(same, f"image {index} differs when it is read by itself: is the order of the indices kept?")
         require(isinstance(source.describe(index), str), "describe(index) must give a text")
+    if source.file_names:
+        names = [source.describe(index) for index in range(len(labels))]
+        require(len(set(names)) == len(names), "file_names: describe(index) must give each image a path of its own")

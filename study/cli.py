@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from study import cli_tools
+from study import cli_shelf, cli_tools
 from study.errors import (
     EXIT_AUDIT_FAILED,
     EXIT_DONE,
@@ -106,15 +106,16 @@ def build_parser() -> argparse.ArgumentParser:
         ("launch", _launch, "run a study, or continue it where it stands"),
     ):
         sub = command(name, run, text)
-        sub.add_argument("spec", metavar="SPEC", help="a TOML file, or the name of a ready spec (digits, cifar10, …)")
+        sub.add_argument("spec", metavar="SPEC", help="a TOML file, the name of a ready spec (digits, cifar10, …), or a study's folder")
         sub.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
                          help="override a key of the spec, such as -o search.trials=4; may be repeated")
-        sub.add_argument("--root", default="runs", help="where studies lie (default: runs)")
+        sub.add_argument("--root", help="where studies lie (default: runs, or where the study lies that SPEC is the folder of)")
         if name == "plan":
             sub.add_argument("--json", action="store_true", help="print JSON")
         else:
             sub.add_argument("--stop-after", choices=("search", "freeze"), help="stop sooner")
             sub.add_argument("--offline", action="store_true", help="do not write to MLflow")
+            sub.add_argument("--quiet", action="store_true", help="print errors and the last line alone")
             sub.add_argument("--skip-bad", action="store_true", help="leave unreadable images out and record them")
     for name, run, text in (
         ("status", _status, "show where a study stands"),
@@ -122,7 +123,6 @@ def build_parser() -> argparse.ArgumentParser:
         ("reveal", _reveal, "open the anomalies under the frozen selection and measure every trial"),
         ("analyse", _analyse, "ask a revealed study its questions anew, from cached features; add scorers and oracles"),
         ("report", _report, "write the report anew and print its table"),
-        ("export", _export, "write the frozen best configuration, model and detector"),
         ("audit", _audit, "check whether a study's numbers can be believed: digests, order, sums done again"),
     ):
         sub = command(name, run, text)
@@ -133,11 +133,9 @@ def build_parser() -> argparse.ArgumentParser:
             _analyse_options(sub)
         if name in ("freeze", "reveal", "analyse"):
             sub.add_argument("--offline", action="store_true", help="do not write to MLflow")
-        if name == "export":
-            sub.add_argument("--method", help="default: the method that freeze ranked first")
-            sub.add_argument("--split", type=int, help="default: the study's first")
     _others(command)
     cli_tools.add_to(command)
+    cli_shelf.add_to(command)
     return parser
 
 
@@ -182,11 +180,15 @@ def _launch(options: argparse.Namespace) -> int:
     from study.console import Console
 
     study = Study.from_spec(options.spec, overrides=options.overrides, root=options.root)
-    console = Console()
-    study.launch(stop_after=options.stop_after, offline=options.offline, skip_bad=options.skip_bad, progress=console)
+    study.launch(stop_after=options.stop_after, offline=options.offline, skip_bad=options.skip_bad,
+                 progress=Console(quiet=options.quiet, signal=study.spec.selection.signal))
     if options.stop_after is None:
-        _print_table(study)
-        console.say(f"report: {study.folder / 'report' / 'index.html'}")
+        if not options.quiet:
+            _print_table(study)
+        print(f"report: {study.folder / 'report' / 'index.html'}")
+    else:
+        found = study.status()
+        print(f"{found['stage']}: {study.folder}; next: {found['next']}")
     return _exit_code(study)
 
 
@@ -252,14 +254,6 @@ def _plan(options: argparse.Namespace) -> int:
     from study.screens import plan_text
 
     print(plan_text(found))
-    return EXIT_DONE
-
-
-def _export(options: argparse.Namespace) -> int:
-    from study.api import Study
-
-    path = Study.open(options.study).export(options.method, split=options.split)
-    print(f"exported to {path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
     return EXIT_DONE
 
 

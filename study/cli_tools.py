@@ -16,6 +16,13 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--anomaly", action="append", default=[], metavar="CLASS", help="a class to be noticed, not learned; may be repeated")
     sub.add_argument("--name", default="", help="the study's name (default: the folder's)")
     sub.add_argument("--out", default="", metavar="FILE", help="default: <name>.toml")
+    sub = command("export", _export, "write the frozen best configuration, model and detector")
+    sub.add_argument("study", metavar="STUDY", help="a study's folder, such as runs/digits")
+    sub.add_argument("--method", help="default: the method that freeze ranked first")
+    sub.add_argument("--split", type=int, help="default: the study's first")
+    sub.add_argument("--onnx", action="store_true", help="with model.onnx: uint8 images to logits, z and anomaly_score")
+    sub.add_argument("--register", metavar="NAME", help="log it to the study's MLflow, as the next version of the model NAME")
+    sub.add_argument("--alias", help="let this alias, such as champion, point at that version")
     sub = command("detect", _detect, "name the class of images, or say that they belong to none, by an exported detector")
     sub.add_argument("export", metavar="EXPORT", help="the folder that `oraclegap export` wrote")
     sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, or - for a list of paths on standard input")
@@ -49,6 +56,34 @@ def _doctor(options: argparse.Namespace) -> int:
     found = doctor(spec, root=options.root, address=options.address)
     print(json.dumps(found, indent=1) if options.json else doctor_text(found))
     return EXIT_DONE if found["well"] else EXIT_ENVIRONMENT
+
+
+def _export(options: argparse.Namespace) -> int:
+    from study.api import Study
+    from study.errors import UserError
+
+    if options.alias and not options.register:
+        raise UserError("--alias: names a version of a registered model; give --register NAME as well")
+    study = Study.open(options.study)
+    path = study.export(options.method, split=options.split, onnx=options.onnx)
+    print(f"exported to {path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
+    if options.onnx:
+        without = _record(path)["onnx"]["without_score"]
+        print(f"model.onnx holds logits and z, no anomaly_score: {without}" if without else
+              "model.onnx: images to logits, z and anomaly_score")
+    if options.register:
+        from study.register import register
+
+        made = register(study.folder, path, name=options.register, alias=options.alias)
+        print(f"registered {made.name}, version {made.version}: {made.uri}"
+              + (f", also models:/{made.name}@{made.alias}" if made.alias else ""))
+    return EXIT_DONE
+
+
+def _record(export) -> dict:
+    import json
+
+    return json.loads((export / "detector.json").read_text())
 
 
 def _detect(options: argparse.Namespace) -> int:

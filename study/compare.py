@@ -70,7 +70,7 @@ def as_json(comparison: Comparison) -> str:
 
 def _spec(folder: Path) -> StudySpec:
     if not (folder / "spec.toml").is_file():
-        raise UserError(f"{folder}: no study here (no spec.toml)")
+        raise UserError(f"{folder}: no study here (no spec.toml); `oraclegap list` shows those in runs/")
     return StudySpec.load(folder / "spec.toml")
 
 

@@ -14,18 +14,25 @@ REFRESH_PER_SECOND = 4
 
 
 class Console:
-    """A ``study.launch.Progress`` that prints to ``file`` (standard output)."""
+    """A ``study.launch.Progress`` that prints to ``file`` (standard output); ``quiet`` leaves nothing but warnings.
+    Of a trial's signals it shows ``signal``, by which trials are chosen, and accuracy and loss."""
 
-    def __init__(self, *, file=None, live: bool | None = None):
+    def __init__(self, *, file=None, live: bool | None = None, quiet: bool = False, signal: str = "val_accuracy"):
         from rich.console import Console as RichConsole
 
-        self.console = RichConsole(file=file or sys.stdout, highlight=False, soft_wrap=True)
-        self.live_wanted = self.console.is_terminal if live is None else live
+        self.quiet, self.shown = quiet, tuple(dict.fromkeys((signal, "val_accuracy", "val_nll")))
+        self.console = RichConsole(file=file or sys.stdout, highlight=False, soft_wrap=True, force_jupyter=False)
+        self.live_wanted = not quiet and (self.console.is_terminal if live is None else live)
         self.live = None
         self.rows: dict[tuple[str, int], dict[str, Any]] = {}
 
     def say(self, line: str) -> None:
         """One line of its own."""
+        if not self.quiet:
+            self.console.print(line, markup=False)
+
+    def warn(self, line: str) -> None:
+        """One line that is shown whatever is kept quiet: something was not done, and the launch went on."""
         self.console.print(line, markup=False)
 
     def search_begins(self, ended: list[TrialRecord], total: int, epochs: dict[str, int]) -> None:
@@ -62,14 +69,14 @@ class Console:
         self.ended += 1
         self._count(trial)
         if self.live is None:
-            self.say(self._line(trial))
+            (self.warn if trial.state == "failed" else self.say)(self._line(trial))
 
     def job_done(self, job: Job, result: dict[str, Any]) -> None:
         """One line a job; a fold, a retraining and a representation cost as much as a trial, an analysis next to nothing."""
         if job.kind == "analysis" and "reason" not in result:
             return
         note = f"failed: {result['reason']}" if "reason" in result else _job_note(job.kind, result)
-        self.say(f"{job.label}: {note}")
+        (self.warn if "reason" in result else self.say)(f"{job.label}: {note}")
 
     def _count(self, trial: TrialRecord) -> None:
         row = self.rows.setdefault((trial.method, trial.split), {"completed": 0, "failed": 0, "pruned": 0, "best": None})
@@ -82,17 +89,19 @@ class Console:
         head = f"[{self.ended}/{self.total}] {trial.key} {trial.state}"
         if trial.state == "completed":
             head += f" in {trial.train_seconds:.1f} s  " + "  ".join(
-                f"{name} {value:.4f}" for name, value in trial.signals.items()
+                f"{name} {trial.signals[name]:.4f}" for name in self.shown if name in trial.signals
             )
         elif trial.reason:
             head += f": {trial.reason}"
         return f"{head}  {self._eta()}".rstrip()
 
     def _eta(self) -> str:
-        done = self.ended - self.before
+        """By the trials that ended and the epochs of those that run; "" before the first epoch and after the last trial."""
+        begun = sum(last.get("epoch", 0) / self.epochs[trial.method] for trial, last in list(self.running.values()))
+        done = self.ended - self.before + begun
         if not done or self.ended >= self.total:
             return ""
-        seconds = (time.monotonic() - self.started) / done * (self.total - self.ended)
+        seconds = (time.monotonic() - self.started) / done * (self.total - self.before - done)
         return f"ETA {duration(seconds)}"
 
     def _table(self):
@@ -125,6 +134,14 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def size_text(size: int) -> str:
+    """``900 B``, ``1.2 MB``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
 
 
 def _job_note(kind: str, result: dict[str, Any]) -> str:

@@ -6,7 +6,9 @@ import csv
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,9 +18,11 @@ import numpy as np
 from study.detector import ANOMALY, OpenSetDetector
 from study.errors import UserError, one_line
 from study.images import BadImage
+from study.parallel import in_order
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-BATCH = 1024  # images in memory at a time
+BATCH = 128  # images that one thread decodes, embeds and scores at a time
+PROGRESS = 1024  # images between two lines of progress
 COLUMNS = ("path", "label", "anomaly_score", "threshold", "is_anomaly")
 FORMATS = ("table", "csv", "json")
 
@@ -44,17 +48,27 @@ def image_paths(given: Sequence[str], lines: Iterable[str] = ()) -> Iterator[str
 def rows(detector: OpenSetDetector, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
     """For each path {"path", "label", "anomaly_score", "threshold", "is_anomaly"}, or {"path", "error"}, in order."""
     paths = iter(paths)
-    while batch := list(islice(paths, BATCH)):
-        images = detector.read(batch)
-        good = [image for image in images if not isinstance(image, BadImage)]
-        found = iter(zip(*detector.predict_and_score(np.stack(good)))) if good else iter(())
-        for path, image in zip(batch, images):
-            if isinstance(image, BadImage):
-                yield {"path": path, "error": image.reason}
-                continue
-            label, score = next(found)
-            yield {"path": path, "label": str(label), "anomaly_score": float(score), "threshold": detector.threshold_,
-                   "is_anomaly": bool(score > detector.threshold_)}
+    batches = iter(lambda: list(islice(paths, BATCH)), [])
+    with warnings.catch_warnings():  # of damaged metadata; filters belong to the process, so no thread may set them
+        warnings.simplefilter("ignore")
+        side_by_side = in_order if detector.on_cpu else map  # a card works on one batch at a time
+        for found in side_by_side(partial(_rows_of, detector), batches):
+            yield from found
+
+
+def _rows_of(detector: OpenSetDetector, batch: list[str]) -> list[dict[str, Any]]:
+    images = [detector.read_one(path) for path in batch]
+    good = [image for image in images if not isinstance(image, BadImage)]
+    found = iter(zip(*detector.predict_and_score(np.stack(good)))) if good else iter(())
+    out = []
+    for path, image in zip(batch, images):
+        if isinstance(image, BadImage):
+            out.append({"path": path, "error": image.reason})
+            continue
+        label, score = next(found)
+        out.append({"path": path, "label": str(label), "anomaly_score": float(score), "threshold": detector.threshold_,
+                    "is_anomaly": bool(score > detector.threshold_)})
+    return out
 
 
 def detect(
@@ -72,7 +86,7 @@ def detect(
         else:
             writer(row)
             count[row["label"]] = count.get(row["label"], 0) + 1
-        if progress and done % BATCH == 0:
+        if progress and done % PROGRESS == 0:
             print(f"\r{done} images", end="", file=errors, flush=True)
     if progress:
         told = ", ".join(f"{count[name]} {name}" for name in sorted(count, key=lambda name: (name == ANOMALY, name)))

@@ -18,10 +18,12 @@ from analysis.fusion import FrozenRule
 from analysis.metrics import ACCEPTANCE, acceptance_threshold
 from study.errors import UserError, one_line
 from study.folds import features_of
-from study.images import BadImage, conform, decode_files
+from study.images import BadImage, conform, decode_file, decode_files
+from study.parallel import in_order
 
 FORMATS = (1, 2)
 ANOMALY = "anomaly"
+BATCH = 128  # images that one thread embeds at a time, on a CPU
 #: In ``detector.safetensors``: the rule's scores of the nominal validation images, which any acceptance is read from.
 VALIDATION_KEY = ".validation"
 
@@ -61,6 +63,11 @@ class OpenSetDetector:
             return cls(record, model, rule, validation, device=device)
         except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
             raise UserError(f"{folder} is no detector that can be used: {one_line(error, 200)}") from None
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the network runs on the CPU, where batches are embedded side by side."""
+        return self._device == "cpu"
 
     # ------------------------------------------------------------------------------------------------ from images
     def predict(self, images) -> np.ndarray:
@@ -121,14 +128,28 @@ class OpenSetDetector:
     def read(self, paths: Sequence[str | Path]) -> list[np.ndarray | BadImage]:
         """Image files as this detector's images (H, W, C), prepared as the study's were; BadImage says why one is none."""
         decoded = decode_files([str(path) for path in paths], image_size=self.record_.get("image_size", 0))
-        return [image if isinstance(image, BadImage) else conform(image, self.image_shape_) for image in decoded]
+        return [self._conform(image) for image in decoded]
+
+    def read_one(self, path: str) -> np.ndarray | BadImage:
+        """One file as ``read`` has it, for a caller that decodes in threads of its own."""
+        return self._conform(decode_file(path, self.record_.get("image_size", 0)))
 
     # ---------------------------------------------------------------------------------------------------- in here
+    def _conform(self, image: np.ndarray | BadImage) -> np.ndarray | BadImage:
+        return image if isinstance(image, BadImage) else conform(image, self.image_shape_)
+
     def _embed(self, images) -> dict[str, np.ndarray]:
+        array = self._as_images(images)
+        if not self.on_cpu or len(array) < 2 * BATCH:
+            return self._embed_batch(array)
+        parts = list(in_order(self._embed_batch, (array[start:start + BATCH] for start in range(0, len(array), BATCH))))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _embed_batch(self, array: np.ndarray) -> dict[str, np.ndarray]:
         from trainables.inference import embed_with
 
-        return embed_with(self._model, self.record_["method"], self._as_images(images), mean=self.record_["mean"],
-                          std=self.record_["std"], device=self._device)
+        return embed_with(self._model, self.record_["method"], array, mean=self.record_["mean"], std=self.record_["std"],
+                          device=self._device)
 
     def _as_images(self, images) -> np.ndarray:
         array = np.asarray(images)

@@ -228,14 +228,18 @@ def _shared(nodes: dict[str, dict], root: Path) -> list[Finding]:
 
 
 def _gpus(nodes: dict[str, dict], resources: ResourcesSpec) -> list[Finding]:
+    from study.runtime import trials_on_a_card
+
     found = [gpu for _, seen in _answering(nodes) for gpu in seen["gpus"]]
     if not found:
         words = "none: trials run on CPUs" if resources.gpus_per_trial else "none, and none is asked for"
         return [Finding("GPUs", "doubt" if resources.gpus_per_trial else "ok", words)]
-    many = int(1 / resources.gpus_per_trial + 1e-9) if resources.gpus_per_trial else 0
+    measured = resources.gpus_per_trial == "auto"
+    many = 0 if measured or not resources.gpus_per_trial else trials_on_a_card(resources.gpus_per_trial)
     unserved = [name for name, seen in _answering(nodes) if seen["gpus"] and not seen["mps"]]
-    words = f"{len(found)} ({', '.join(sorted(set(found)))}), {many} trials on each"
-    if many > 1 and unserved:
+    words = f"{len(found)} ({', '.join(sorted(set(found)))}), " + ("as many trials on each as fit" if measured else
+                                                                   f"{many} trials on each")
+    if (many > 1 or measured) and unserved:
         return [Finding("GPUs", "doubt", f"{words}; no CUDA MPS on {unserved[0]}, so they take turns")]
     return [Finding("GPUs", "ok", words)]
 

@@ -54,7 +54,7 @@ def load_trial(spec: StudySpec, folder: Path, method: str, split: int, trial: in
 
     entry, record = selection_entry(folder, method, split), reveal_record(folder, method, split, str(trial))
     if entry is None or record is None:
-        raise UserError(f"{folder}: {method}/{split}/{trial} was not revealed; run `oraclegap reveal` first")
+        raise UserError(f"{folder}: {method}/{split}/{trial} was not revealed; run `oraclegap reveal {folder}` first")
     built, home = get_method(method), trial_folder(folder, method, split, trial)
     try:
         view, vault = View.load(folder / "view" / str(split)), Vault.load(folder / "vault" / str(split))

@@ -13,6 +13,7 @@ import numpy as np
 from study.detector import VALIDATION_KEY
 from study.errors import UserError, nearest
 from study.folds import cached_features
+from study.groups import as_seen_from_anywhere
 from study.reveal_log import contaminated
 from study.spec import StudySpec
 from trainables.files import (
@@ -28,17 +29,22 @@ FORMAT = 2
 
 
 def export(
-    spec: StudySpec, folder: Path, selection: dict[str, Any], *, method: str | None = None, split: int | None = None
+    spec: StudySpec, folder: Path, selection: dict[str, Any], *, method: str | None = None, split: int | None = None,
+    onnx: bool = False,
 ) -> Path:
     """Writes ``export/<method>/`` and returns it.
 
     Without ``method``, the one that freeze ranked first: never one chosen by test labels. Without ``split``, the
     first of the study's. Holds ``config.toml``, ``model.safetensors``, ``detector.json``, ``detector.safetensors`` (what the
     scorers fitted, and the rule's scores of the nominal validation images) and ``MODEL_CARD.md``; ``study.OpenSetDetector``
-    reads it.
+    reads it. ``onnx``: the same as one graph, ``model.onnx``, too (``study.onnx_export``).
     """
     from trainables.trainable import trial_folder
 
+    if onnx:
+        from study.onnx_export import require_onnx
+
+        require_onnx()  # before anything is done
     entry = _entry(spec, selection, method, split)
     method, split = entry["method"], entry["split"]
     trial = trial_folder(folder, method, split, entry["trial"])
@@ -50,16 +56,28 @@ def export(
     detector, arrays = _detector(spec, folder, entry, trial, config, selection["digest"])
     weights = (trial / "model.safetensors").read_bytes()
     if hashlib.sha256(weights).hexdigest() != entry["weights_sha256"]:
-        raise UserError(f"{trial}/model.safetensors is not the one that was frozen (its SHA-256 differs)")
+        raise UserError(f"{trial}/model.safetensors is not the one that was frozen (its SHA-256 differs); `oraclegap audit {folder}` "
+                        "says what else was changed")
     shutil.rmtree(made, ignore_errors=True)
     write_atomic(made / "config.toml", one_trial_spec(spec, entry, config["params"]).to_toml())
     write_atomic(made / "model.safetensors", weights)
     detector["arrays_sha256"] = write_arrays(made / "detector.safetensors", arrays)
     write_json(made / "detector.json", detector)
+    if onnx:
+        detector["onnx"] = _add_onnx(spec, folder, split, made)
+        write_json(made / "detector.json", detector)
     write_atomic(made / "MODEL_CARD.md", model_card(spec, folder, selection, entry, detector))
     shutil.rmtree(target, ignore_errors=True)
     made.rename(target)
     return target
+
+
+def _add_onnx(spec: StudySpec, folder: Path, split: int, made: Path) -> dict[str, Any]:
+    from study.onnx_export import write_onnx
+    from trainables.data import View
+
+    images = np.asarray(View.load(folder / "view" / str(split)).validation_images)
+    return json.loads(canonical_json(write_onnx(made, images, allowed_plugins=spec.plugins)))
 
 
 def one_trial_spec(spec: StudySpec, entry: dict[str, Any], params: dict[str, Any]) -> StudySpec:
@@ -75,11 +93,14 @@ def one_trial_spec(spec: StudySpec, entry: dict[str, Any], params: dict[str, Any
     table["data"]["splits"] = [entry["split"]]
     if table["data"]["path"]:
         table["data"]["path"] = str(Path(table["data"]["path"]).expanduser().resolve())
+    table["data"]["group"] = as_seen_from_anywhere(table["data"]["group"])
     table["training"] = {**spec.training.for_method(method)}
     if spec.selection.scorers:  # those of other methods would be unknown there
         built = get_method(method)
         table["selection"]["scorers"] = scorers_in_use(spec, built.own_scorers, linear_head=built.linear_head)
-    table["search"].update(trials=1, pruner="none", space={method: params})
+    # nothing is searched any more: no other configuration, no history and no sampler has a say
+    table["search"].update(trials=1, pruner="none", sampler="random", sampler_options={}, enqueue=[], warm_start="",
+                           space={method: params})
     return StudySpec.parse(table, where="export")
 
 
@@ -116,7 +137,8 @@ def _detector(
         cached_features(cached, "validation", own, view.validation_labels),
     )
     record = {
-        "format": FORMAT, "study": spec.name, "method": method, "classes": list(view.classes),
+        "format": FORMAT, "study": spec.name, "method": method,
+        "trial": f"{method}/{entry['split']}/{entry['trial']}", "classes": list(view.classes),
         "image_shape": list(view.image_shape), "mean": list(view.mean), "std": list(view.std),
         "image_size": spec.data.image_size, "network": config["training"]["network"], "params": config["params"],
         "plugins": list(spec.plugins), "scorer": rule.description(),
@@ -165,7 +187,7 @@ Made by oraclegap; selection digest `{selection['digest'][:16]}`, frozen {select
 - Anomaly score: rule `{entry['scorer']}` ({rule_title(entry)}) over {', '.join(f'`{m}`' for m in entry['members'])},
   each standardised on nominal validation images. Higher = more anomalous.
 - Threshold {detector['threshold']:.6g}: 95 % of the nominal validation images lie at or below it.
-
+{_onnx_line(detector)}
 ## How it was chosen
 
 Without any anomaly: trial {entry['trial']} of {spec.search.trials} by `{spec.selection.signal}`; {signals}.
@@ -188,6 +210,15 @@ holds for images from where the validation images came from.
 `oraclegap launch config.toml` trains this configuration again. Weights SHA-256 `{entry['weights_sha256']}`; detector
 digest `{digest_of(detector)[:16]}`.
 """
+
+
+def _onnx_line(detector: dict[str, Any]) -> str:
+    made = detector.get("onnx")
+    if not made:
+        return ""
+    without = f" No anomaly_score in it: {made['without_score']}." if made["without_score"] else ""
+    return (f"- `{made['file']}`: images (N × H × W × C, uint8, not normalised) to {', '.join(f'`{o}`' for o in made['outputs'])};"
+            f" ONNX Runtime and PyTorch agree to {made['tolerance']:g}.{without}\n")
 
 
 def _revealed_row(folder: Path, entry: dict, digest: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ else: whoever opens the ledger after a crash knows what was asked, what ended an
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import json
 import math
@@ -15,14 +16,16 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from study.errors import UserError
 from study.ledger_storage import open_storage, patient, storage_url
+from study.samplers import distributions, make_pruner, make_sampler, name_objective
 from study.spec import StudySpec
 from study.tracking import study_identity
-from trainables.files import derive_seed
+from study.warm_start import History, remembered
 
 if TYPE_CHECKING:
     import optuna
@@ -57,7 +60,7 @@ class Ledger:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.spec = spec
+        self.spec, self.folder = spec, folder
         self.prefix = f"{spec.name}/" if spec.resources.ledger else ""
         self._studies: dict[tuple[str, int], optuna.Study] = {}
         self._given: set[int] = set()  # trials that this process was told of, by Optuna's ids
@@ -74,7 +77,8 @@ class Ledger:
         return [(method, split) for split in self.spec.data.splits for method in self.spec.methods]
 
     def study(self, method: str, split: int) -> optuna.Study:
-        """The Optuna study of one (method, split), created on first use with the default configuration waiting."""
+        """The Optuna study of one (method, split), created on first use with the default configuration
+        and those of ``[[search.enqueue]]`` waiting."""
         import optuna
 
         from analysis.signals import get_signal
@@ -83,13 +87,14 @@ class Ledger:
             direction = get_signal(self.spec.selection.signal).direction
             study = optuna.create_study(
                 study_name=f"{self.prefix}{method}/{split}", storage=self.storage, load_if_exists=True,
-                direction=direction, sampler=optuna.samplers.RandomSampler(seed=0), pruner=self._pruner(),
+                direction=direction, sampler=optuna.samplers.RandomSampler(seed=0), pruner=make_pruner(self.spec.search.pruner),
             )
             self._check_owner(study, claim=True)
-            if not study.get_trials(deepcopy=False):
-                space = self.spec.space(method)
-                searched = space.searched()
-                study.enqueue_trial({k: v for k, v in space.default().items() if k in searched})
+            name_objective(study, self.spec.selection.signal)
+            # A launch may have died between two of them; none is asked before all of them wait.
+            known = sum("fixed_params" in t.system_attrs for t in study.get_trials(deepcopy=False))
+            for configuration in self.spec.first_configurations(method)[known:]:
+                study.enqueue_trial(configuration)
             self._studies[method, split] = study
         return self._studies[method, split]
 
@@ -120,6 +125,11 @@ class Ledger:
         self._given.add(trial._trial_id)
         return trial
 
+    @cached_property
+    def _history(self) -> History:
+        """What ``search.warm_start`` remembers of another study."""
+        return remembered(self.spec, self.folder)
+
     def lost_connection(self) -> None:
         """Nothing read before is relied on any more."""
         self._interrupted = True
@@ -148,16 +158,17 @@ class Ledger:
         wanted = distributions(self.spec.space(method))
         if set(wanted) <= set(frozen.params):
             return trial
+        seen = copy.copy(frozen)  # as the sampler saw it then: with the parameters that were drawn before, and no others
+        seen.params = {}
         for name, distribution in wanted.items():
             drawn_alone = not distribution.single() and name not in frozen.system_attrs.get("fixed_params", {})
             if name in frozen.params and drawn_alone and name not in trial.relative_params:
-                study.sampler.sample_independent(study, frozen, name, distribution)
-            trial._suggest(name, distribution)
+                study.sampler.sample_independent(study, seen, name, distribution)
+            seen.params = {**seen.params, name: trial._suggest(name, distribution)}
         return trial
 
     def _seed_sampler(self, study: optuna.Study, method: str, split: int, number: int) -> None:
-        seed = derive_seed("sampler", self.spec.data.seeds[0], method, split, number) % 2**32
-        study.sampler = self._sampler(seed)
+        study.sampler = make_sampler(self.spec, method, split, number, history=self._history.get((method, split)))
 
     @patient
     def asked(self, method: str, split: int) -> int:
@@ -230,53 +241,6 @@ class Ledger:
                 return []
             self._check_owner(study, claim=False)
         return study.get_trials(deepcopy=False)
-
-    def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Every setting explicit: Optuna's defaults change between major versions."""
-        from optuna import samplers
-
-        startup = max(4, self.spec.search.trials // 4)
-        match self.spec.search.sampler:
-            case "random":
-                return samplers.RandomSampler(seed=seed)
-            case "gp":
-                return samplers.GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=False)
-            case "cmaes":
-                return samplers.CmaEsSampler(seed=seed, n_startup_trials=startup)
-            case _:
-                return samplers.TPESampler(
-                    seed=seed, n_startup_trials=startup, n_ei_candidates=24, multivariate=True, group=False,
-                    constant_liar=True,
-                )
-
-    def _pruner(self) -> optuna.pruners.BasePruner:
-        from optuna import pruners
-
-        match self.spec.search.pruner:
-            case "successive_halving":
-                return pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2, min_early_stopping_rate=0)
-            case "median":
-                return pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2, interval_steps=1)
-            case _:
-                return pruners.NopPruner()
-
-
-def distributions(space) -> dict[str, optuna.distributions.BaseDistribution]:
-    """The Optuna distributions of the searched parameters of a ``search_spaces`` space."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    from search_spaces.base import Choice, Float, Int
-
-    made = {}
-    for name, parameter in space.searched().items():
-        match parameter:
-            case Float():
-                made[name] = FloatDistribution(parameter.low, parameter.high, log=parameter.log)
-            case Int():
-                made[name] = IntDistribution(parameter.low, parameter.high, log=parameter.log)
-            case Choice():
-                made[name] = CategoricalDistribution(parameter.options)
-    return made
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from study.errors import EnvironmentProblem, one_line
+from study.errors import EnvironmentProblem, UserError, one_line
 from study.mlflow_server import without_password
 from study.spec import StudySpec
 from study.spec_checks import LEDGER_PASSWORD
@@ -56,7 +56,12 @@ def open_storage(url: str, shown: str = "") -> optuna.storages.RDBStorage:
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
     except (SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, RuntimeError) as error:
-        reason = one_line(_without_secret(error.__cause__ or error), 200)
+        cause = error.__cause__ or error
+        if isinstance(cause, ImportError):
+            name = url.partition(":")[0]
+            hint = "; `pip install 'oraclegap[postgres]'`" if name == "postgresql+psycopg" else ""
+            raise UserError(f"resources.ledger: the driver of {name} is not installed ({one_line(cause, 80)}){hint}") from None
+        reason = one_line(_without_secret(cause), 200)
         raise EnvironmentProblem(f"ledger {shown or url} cannot be opened: {reason}") from None
 
 

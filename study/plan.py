@@ -17,12 +17,14 @@ SHOWN_CONFIGURATIONS = 3
 
 def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
     """The plan as plain values; ``cost`` counts trainings in units of one classifier training."""
+    from study.warm_start import check_source
     from trainables.methods import get_method
 
+    check_source(spec, folder)
     names = [(method, split) for split in spec.data.splits for method in spec.methods]
     folded = {method: spec.search.trials if spec.selection.folds_every_trial(method) else spec.selection.finalists
               for method in spec.methods}
-    anomalies = spec.data.anomaly_classes != []
+    anomalies = spec.data.anomaly_classes != [] or spec.data.rare == "anomaly"
     per_name = {
         "trials": spec.search.trials, "retrained seeds": (len(spec.data.seeds) - 1) * anomalies,
         "oracle representations": int(anomalies),
@@ -35,38 +37,57 @@ def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
     cost = sum(each[method] * (sum(per_name.values()) + folded[method] * spec.selection.folds) for method, _ in names)
     return {
         "study": spec.name, "folder": str(folder), "begun": (folder / "spec.toml").exists(), "jobs": counts,
-        "cost_in_classifier_trainings": round(cost, 1), "seconds_per_training": _measured_seconds(spec, folder, each),
-        "disk_bytes": _disk(spec), "first_configurations": first_configurations(spec, SHOWN_CONFIGURATIONS),
+        "cost_in_classifier_trainings": round(cost, 1), **_measured(spec, folder, each, cost),
+        "disk_bytes": _disk(spec), "first_configurations": first_configurations(spec, SHOWN_CONFIGURATIONS, folder),
+        "enqueued": {f"{method}/{split}": len(spec.first_configurations(method)) - 1 for method, split in names},
         "spaces": {method: _describe(spec, method) for method in spec.methods},
     }
 
 
-def first_configurations(spec: StudySpec, count: int) -> dict[str, list[dict[str, Any]]]:
-    """What the sampler will propose first for each (method, split): the default, then random draws of its start.
+def first_configurations(spec: StudySpec, count: int, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What will be tried first for each (method, split): the default, what is enqueued, then random draws of the sampler's start.
 
-    Exact, since a suggestion depends on (study seed, trial number) and history alone, and no history matters yet.
+    Exact: a suggestion depends on (study seed, trial number) and history alone, and only those are given on which no history
+    has a say. Where ``search.warm_start`` brings one, or the sampler begins to reason sooner, there are fewer.
     """
     import optuna
 
     from study.ledger import Ledger
 
-    ledger = Ledger(spec, Path("."), storage=optuna.storages.InMemoryStorage())
+    random_at_first = 0 if spec.search.warm_start else spec.search.sampler_options.get("n_startup_trials", count)
+    if spec.search.warm_start:
+        spec = spec.changed({"search.warm_start": ""})
+    ledger = Ledger(spec, folder, storage=optuna.storages.InMemoryStorage())
     proposed = {}
     for method, split in ledger.names():
-        trials = [ledger.ask(method, split) for _ in range(min(count, spec.search.trials))]
+        certain = max(random_at_first, len(spec.first_configurations(method)))
+        trials = [ledger.ask(method, split) for _ in range(min(count, certain, spec.search.trials))]
         proposed[f"{method}/{split}"] = [ledger.record(method, split, trial).params for trial in trials]
     return proposed
 
 
-def _measured_seconds(spec: StudySpec, folder: Path, cost: dict[str, float]) -> float | None:
-    """Mean seconds of a classifier's training, by the trials that this study has behind it and what each method costs
-    beside a classifier; ``None`` before the first."""
-    if not (folder / "ledger.db").exists():
-        return None
+def _measured(spec: StudySpec, folder: Path, each: dict[str, float], cost: float) -> dict[str, float | None]:
+    """What the trials so far say: mean seconds of a classifier's training, and core- and GPU-hours of the whole study by them
+    and by what each method costs beside a classifier; all ``None`` before the first. Oracles and reveals come on top."""
+    unknown = {"seconds_per_training": None, "core_hours": None, "gpu_hours": None}
+    if not (folder / "ledger.db").exists() and not (spec.resources.ledger and (folder / "spec.toml").exists()):
+        return unknown
+    from study.gpu_share import known_share
     from study.ledger import Ledger
+    from trainables.files import read_json
 
-    seconds = [t.train_seconds / cost[t.method] for t in Ledger(spec, folder).trials() if t.train_seconds]
-    return sum(seconds) / len(seconds) if seconds else None
+    trained = [trial for trial in Ledger(spec, folder).trials() if trial.train_seconds]
+    if not trained:
+        return unknown
+    seconds = sum(trial.train_seconds / each[trial.method] for trial in trained) / len(trained)
+    devices = [(read_json(folder / "trials" / trial.key / "result.json") or {}).get("device", "") for trial in trained]
+    on_gpu = any(device.startswith("cuda") for device in devices)
+    share = spec.resources.gpus_per_trial
+    if share == "auto":
+        share = known_share(folder) or 1.0
+    hours = seconds * cost / 3600
+    return {"seconds_per_training": seconds, "core_hours": round(hours * spec.resources.cpus_per_trial, 3),
+            "gpu_hours": round(hours * share, 3) if on_gpu else 0.0}
 
 
 def _disk(spec: StudySpec) -> int | None:
@@ -93,7 +114,7 @@ def _disk(spec: StudySpec) -> int | None:
         weights = 4 * sum(p.numel() for p in model.parameters())
         with torch.inference_mode():
             z = get_method(method).embed(model.eval(), torch.zeros(1, channels, height, width))["z"].shape[1]
-        models = spec.search.trials + spec.selection.folds * folded + 1
+        models = spec.search.trials + spec.selection.folds * folded + 1 + len(spec.data.seeds) - 1
         total += len(spec.data.splits) * models * (weights + 4 * images * (z + classes))
     return total
 

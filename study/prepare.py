@@ -77,7 +77,8 @@ def _prepared(folder: Path, split: int, data: dict) -> dict | None:
 
 def _tables(source: Source, data: dict, split: int) -> tuple[Classes, Table, Table]:
     classes = choose_classes(source, data, split)
-    return classes, table_of(source, classes.nominal, data, split), table_of(source, classes.anomaly, data, split)
+    nominal = table_of(source, classes.nominal, data, split)
+    return classes, nominal, table_of(source, classes.anomaly, data, split, anomalous=True)
 
 
 def _read(source: Source, tables: Sequence[Table], *, skip_bad: bool) -> dict[int, np.ndarray | BadImage]:
@@ -105,7 +106,8 @@ def _assemble(source: Source, classes: Classes, nominal: Table, anomaly: Table, 
     nominal_array = _stack(nominal, images, shape)
     nominal_keys = _keys(nominal_array)
     join_duplicates(nominal, nominal_keys, test_first=test_first)
-    _check_parts(source, classes.nominal, nominal, "exact duplicates")
+    together = "exact duplicates" if nominal.groups is None else "exact duplicates, which come with their groups"
+    _check_parts(source, classes.nominal, nominal, together)
 
     anomaly_array = _stack(anomaly, images, shape)
     keys, known = _keys(anomaly_array), set(nominal_keys)
@@ -116,7 +118,8 @@ def _assemble(source: Source, classes: Classes, nominal: Table, anomaly: Table, 
     if classes.anomaly:
         for index, part in enumerate(PARTS):
             if not (anomaly.parts == index).any():
-                raise UserError(f"data: no anomaly is left for {part} once exact duplicates are joined or dropped")
+                small = "" if data.get("rare", "error") == "error" else "; classes too small to be split are for the test only"
+                raise UserError(f"data: no anomaly is left for {part} once exact duplicates are joined or dropped{small}")
     return (nominal, nominal_array, skipped_nominal), (anomaly, anomaly_array, skipped_anomaly)
 
 
@@ -211,6 +214,9 @@ def _write_split(folder: Path, source: Source, split: int, classes: Classes, nom
         "duplicates_moved": nominal.moved,
         "skipped": skipped_nominal,
     }
+    if nominal.groups is not None:
+        owners = (nominal.groups[nominal.labels == label] for label in range(len(classes.nominal)))
+        facts["groups"] = dict(zip(facts["classes"], (len(np.unique(groups)) for groups in owners), strict=True))
     return _write_folder(folder / "view" / str(split), view, facts)
 
 

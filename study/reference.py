@@ -21,6 +21,9 @@ NETWORKS = {
     "small_cnn": "a residual CNN of three stages that a CPU can train; z of 128 (64 for images below 12 pixels) × width",
     "resnet18": "torchvision's ResNet-18, with a 3×3 stem up to 64 pixels; z of 512",
     "resnet34": "torchvision's ResNet-34, likewise: the network of the original study; z of 512",
+    "resnet18_torchvision": "torchvision's ResNet-18 with its own stem at any size, as its pretrained weights need; z of 512",
+    "resnet34_torchvision": "ResNet-34 likewise; z of 512",
+    "resnet50_torchvision": "ResNet-50 likewise; z of 2048",
 }
 SOURCES = {
     "digits": "scikit-learn's 1,797 real 8×8 digits; no path, no network",

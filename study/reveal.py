@@ -50,8 +50,8 @@ def reveal(
     references = {split: ray.put(view) for split, view in views.items()}
     entries = [e for e in selection["selections"] if vaults[e["split"]].has_anomalies]
     plans = [_Reveal(ledger, folder, cluster, e, references[e["split"]], vaults[e["split"]]) for e in entries]
-    results = run_jobs([p.representation_job() for p in plans], folder, cluster, on_done=on_job)
-    results += run_jobs([job for p in plans for job in p.retrain_jobs()], folder, cluster, on_done=on_job)
+    trained = [p.representation_job() for p in plans] + [job for p in plans for job in p.retrain_jobs()]
+    results = run_jobs(trained, folder, cluster, on_done=on_job)
     jobs = [job for p in plans for job in p.reveal_jobs()]
     return results + run_jobs(jobs, folder, cluster, on_done=on_job)
 

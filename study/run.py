@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from study.errors import Interrupted, UserError
 from study.launch import (
     Progress,
     Tracker,
+    check_pretrained,
     check_spec,
     forget_half_prepared,
     load_views,
@@ -41,6 +42,7 @@ def run(
     from study.ledger import launch_lock
     from study.ledger_storage import check_database
     from study.tracking import Projection, check_server, tracking_uri
+    from study.warm_start import begin, check_source
 
     if stop_after not in (None, "search", "freeze"):
         raise UserError(f"--stop-after {stop_after}: must be search or freeze")
@@ -50,38 +52,46 @@ def run(
     if not offline:
         check_server(tracking_uri(study.folder.parent))
     check_database(study.spec)
-    with launch_lock(study.folder), _interruptible():
+    with launch_lock(study.folder), _interruptible(f"oraclegap launch {study.folder}"):
         check_spec(study.spec, study.folder)
+        check_source(study.spec, study.folder)
         if stages != ("analyse",):  # which needs no images but those prepared already, wherever the source is now
             forget_half_prepared(study.folder)
             prepare_data(study.spec, study.folder, skip_bad=skip_bad)
+        try:
+            weights = {} if stages == ("analyse",) else check_pretrained(study.spec, study.folder)
+            begin(study.spec, study.folder)
+        except UserError:
+            forget_half_prepared(study.folder)  # so that a study which could not begin leaves nothing
+            raise
         write_spec(study.spec, study.folder)
         projection = Projection(root=study.folder.parent, study=study.spec.name, offline=offline)
         try:
             with ray_cluster(study.spec.resources, study.spec.plugins) as cluster:
-                _Launch(study, cluster, Tracker(projection, study.spec, study.folder), progress).stages(
-                    stages, stop_after
-                )
+                tracker = Tracker(projection, study.spec, study.folder)
+                _Launch(study, cluster, tracker, progress, weights).stages(stages, stop_after)
         finally:
             projection.close()
             for line in projection.problems:
-                progress.say(line)
+                progress.warn(line)
 
 
 class _Launch:
-    def __init__(self, study: Study, cluster: Cluster, tracker: Tracker, progress: Progress):
+    def __init__(self, study: Study, cluster: Cluster, tracker: Tracker, progress: Progress, weights: dict[str, str]):
+        from study.gpu_share import settled
         from study.ledger import Ledger
         from study.stamp import stamp
         from trainables.files import read_json, write_json
 
-        self.study, self.spec, self.cluster = study, study.spec, cluster
+        self.study, self.spec = study, study.spec
         self.folder = study.folder.resolve()  # a worker of another cluster stands elsewhere
         self.tracker, self.progress = tracker, progress
         self.views = load_views(self.spec, self.folder)
-        self.ledger: Ledger = Ledger(self.spec, self.folder)
-        made = stamp(self.folder, spec=self.spec)
-        # The first launch's stamp is the study's; later ones are kept beside it, since versions may have moved.
         known = read_json(self.folder / "stamp.json")
+        self.cluster = cluster = settled(self.spec, cluster, self.folder, views=self.views, say=progress.say)
+        self.ledger: Ledger = Ledger(self.spec, self.folder)
+        made = stamp(self.folder, spec=self.spec) | ({"pretrained": weights} if weights else {})
+        # The first launch's stamp is the study's; later ones are kept beside it, since versions may have moved.
         resumed = [*known.get("resumed", []), made] if known else []
         write_json(self.folder / "stamp.json", {**known, "resumed": resumed} if known else made)
         self.tracker.begin(known or made, self.ledger)
@@ -92,7 +102,7 @@ class _Launch:
 
     def stages(self, stages: tuple[str, ...], stop_after: str | None) -> None:
         if "search" in stages:
-            self.search()
+            self.search(alone=stop_after == "search")
             if stop_after == "search":
                 return
         if "freeze" in stages:
@@ -104,19 +114,27 @@ class _Launch:
         if "analyse" in stages:
             self.analyse()
 
-    def search(self) -> None:
-        from study.search import run_search
+    def search(self, *, alone: bool) -> None:
+        from study.gpu_share import watched
+        from study.jobs import WarmUp
+        from study.search import run_search, scratch_of
 
         ended = [t for t in self.ledger.trials() if t.state != "running"]
         total = self.spec.search.trials * len(self.ledger.names())
         epochs = {method: self.spec.training.for_method(method)["epochs"] for method in self.spec.methods}
+        workers = WarmUp(self.cluster, scratch_of(self.folder))
         self.progress.search_begins(ended, total, epochs)
         try:
-            run_search(
-                self.ledger, self.folder, self.cluster, views=self.views, observers=[self.tracker, self.progress]
-            )
+            with watched(self.folder) if self.cluster.gpus else nullcontext([]) as told:
+                run_search(
+                    self.ledger, self.folder, self.cluster, views=self.views, observers=[self.tracker, self.progress],
+                    nothing_left=(lambda: None) if alone else workers.start,
+                )
         finally:
             self.progress.search_ends()
+        for line in told:
+            self.progress.say(line)
+        workers.wait()
 
     def freeze(self) -> None:
         from study.selection import freeze
@@ -149,7 +167,7 @@ class _Launch:
         results = analyse(self.spec, self.folder, self.cluster, on_job=self.progress.job_done)
         failed = {question: reason for found in results for question, reason in found.get("failed", {}).items()}
         for question, reason in failed.items():  # once each: every trial of a study tends to fail alike
-            self.progress.say(f"question {question} could not be measured: {reason}")
+            self.progress.warn(f"question {question} could not be measured: {reason}")
         self.study.failed_jobs += [result["reason"] for result in results if "reason" in result]
         self.tracker.revealed(self.report())
 
@@ -165,7 +183,7 @@ class _Launch:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(command: str) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the launch in order; a second one ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -184,7 +202,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted("stopped; every finished epoch is saved, launch again to continue") from None
+        raise Interrupted(f"stopped; every finished epoch is saved, launch again to continue: {command}") from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -15,8 +15,12 @@ def plan_text(plan: dict[str, Any]) -> str:
     if plan["seconds_per_training"]:
         seconds = plan["seconds_per_training"]
         whole = duration(seconds * plan["cost_in_classifier_trainings"])
-        cost += f"; by the trials so far one takes {seconds:.1f} s, all of them {whole}"
-        cost += ", divided by the trials that run at a time"
+        cost += f"; by the trials so far one takes {seconds:.1f} s, all of them {whole}, divided by the trials that run at a time"
+        cost += f" ({plan['core_hours']:.2g} core-hours" + (
+            f", {plan['gpu_hours']:.2g} GPU-hours)" if plan["gpu_hours"] else ")") + "; oracles and reveals come on top"
+    else:
+        few = 1 + max(plan["enqueued"].values(), default=0)  # the budget holds the default and what is enqueued
+        cost += f"; to measure one: launch with --stop-after search -o search.trials={few}, then plan again"
     lines.append(cost)
     if plan["disk_bytes"] is not None:
         lines.append(f"disk: about {plan['disk_bytes'] / 1e6:,.0f} MB")
@@ -29,7 +33,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     lines.append("\nfirst configurations")
     for name, configurations in plan["first_configurations"].items():
         for number, params in enumerate(configurations):
-            shown = "default" if number == 0 else ", ".join(
+            shown = "default" if number == 0 else ("known: " if number <= plan["enqueued"][name] else "") + ", ".join(
                 f"{k} {_short(v)}" for k, v in params.items() if v != configurations[0][k]
             )
             lines.append(f"  {name}/{number}: {shown}")

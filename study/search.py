@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from study.errors import EnvironmentProblem
 from study.ledger import Ledger, TrialRecord
 from study.runtime import Cluster, require_seen
 from study.spec import StudySpec
+from trainables.files import read_json
 
 #: A worker that dies is started again this often; its trial continues from its own last checkpoint.
 WORKER_RETRIES = 2
@@ -38,9 +40,9 @@ class Observer(Protocol):
 class LedgerSearch(Searcher):
     """Asks and tells one Optuna study per (method, split); the one with the fewest trials goes next."""
 
-    def __init__(self, ledger: Ledger, observers: list[Observer]):
+    def __init__(self, ledger: Ledger, observers: list[Observer], *, nothing_left: Callable[[], None] = lambda: None):
         super().__init__(metric="objective", mode="max")
-        self.ledger, self.observers = ledger, observers
+        self.ledger, self.observers, self.nothing_left = ledger, observers, nothing_left
         self.budget = ledger.spec.search.trials
         self.asked = {name: ledger.asked(*name) for name in ledger.names()}
         self.unfinished = [(name, trial) for name in ledger.names() for trial in ledger.unfinished(*name)]
@@ -58,6 +60,7 @@ class LedgerSearch(Searcher):
         else:
             name = min(self.asked, key=self.asked.get)
             if self.asked[name] >= self.budget:
+                self.nothing_left()
                 return Searcher.FINISHED
             trial = self.ledger.ask(*name)
             self.asked[name] += 1
@@ -155,6 +158,16 @@ class LedgerScheduler(FIFOScheduler):
         return {}
 
 
+class NoReporter(tune.ProgressReporter):
+    """Tune's own draws into a notebook even where it is told to be quiet; ``study.console`` says what there is to say."""
+
+    def should_report(self, trials, done=False) -> bool:
+        return False
+
+    def report(self, trials, done, *sys_info) -> None:
+        """Nothing."""
+
+
 def prunable_methods(spec: StudySpec) -> set[str]:
     """Methods that the pruner may stop early: only those whose record says that an early epoch is a fair judge."""
     from trainables.methods import get_method
@@ -164,11 +177,17 @@ def prunable_methods(spec: StudySpec) -> set[str]:
     return {name for name in spec.methods if get_method(name).info.pruning_safe}
 
 
+def scratch_of(folder: Path) -> Path:
+    """Where Tune writes what nobody reads; there only while a search goes on."""
+    return folder / ".tune"
+
+
 def shared_settings(spec: StudySpec, folder: Path, cluster: Cluster) -> dict[str, Any]:
     """The plain values that every trial and fold job has in common."""
     return {
         "trials": str((folder / "trials").resolve()), "seed": spec.data.seeds[0],
         "training": {method: spec.training.for_method(method) for method in spec.methods},
+        "weights": (read_json(folder / "stamp.json") or {}).get("pretrained", {}),  # SHA-256 of each file, as the driver sees it
         "cpus_per_trial": cluster.cpus_per_trial, "gpus_per_trial": cluster.gpus_per_trial,
     }
 
@@ -180,48 +199,64 @@ def trials_at_a_time(spec: StudySpec, cluster: Cluster) -> int | None:
     return cluster.concurrency(spec.search.max_concurrent)
 
 
-def _forward_no_credentials() -> None:
-    """Tune hands AWS's variables to its trials in a runtime environment, and Ray writes that into its logs as it is.
+@contextlib.contextmanager
+def _trials_like_any_worker(own: bool) -> Iterator[None]:
+    """Tune starts trials in a runtime environment of their own, with variables of the driver's.
 
-    Trials read and write a file system; nothing of theirs needs credentials.
+    Ray writes that environment into its logs as it is, AWS's credentials among it, of which trials need none. And it gives
+    them no worker that waits already: in a cluster of our ``own``, whose workers have the variables anyway, it stays empty.
     """
-    with contextlib.suppress(ImportError, AttributeError):  # an internal of Ray: another version may have none
+    try:
         from ray.tune.execution import class_cache
 
-        class_cache.ENV_VARS_TO_PROPAGATE = {n for n in class_cache.ENV_VARS_TO_PROPAGATE if not n.startswith("AWS_")}
+        kept = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    except (ImportError, AttributeError):  # an internal of Ray: another version may have none
+        yield
+        return
+    named = {name for name in kept[1] if not name.startswith("AWS_")}
+    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = ({}, set()) if own else (kept[0], named)
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = kept
 
 
 def run_search(
-    ledger: Ledger, folder: Path, cluster: Cluster, *, views: dict, observers: list[Observer]
+    ledger: Ledger, folder: Path, cluster: Cluster, *, views: dict, observers: list[Observer],
+    nothing_left: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs every trial of the budget that has not ended. Blocks until done or interrupted."""
+    """Runs every trial of the budget that has not ended. Blocks until done or interrupted.
+
+    ``nothing_left`` is called when the last trials run and there is room for others.
+    """
     from trainables.trainable import StudyTrainable, trial_folder
 
     spec = ledger.spec
-    search = LedgerSearch(ledger, observers)
+    search = LedgerSearch(ledger, observers, nothing_left=nothing_left)
     if not search.unfinished and all(asked >= search.budget for asked in search.asked.values()):
         return
-    _forward_no_credentials()
     # It would print the traceback of every worker that dies; `LedgerScheduler` keeps the reason.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
-    scratch = folder / ".tune"
+    cluster.wait_for_workers()
+    scratch = scratch_of(folder)
     trainable = tune.with_resources(
         tune.with_parameters(StudyTrainable, views=views, shared=shared_settings(spec, folder, cluster)),
         {"cpu": cluster.cpus_per_trial, "gpu": cluster.gpus_per_trial},
     )
     try:
-        tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=search, scheduler=LedgerScheduler(search), num_samples=-1, reuse_actors=True,
-                max_concurrent_trials=trials_at_a_time(spec, cluster),
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="search", storage_path=str(scratch.resolve()), verbose=0,
-                failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
-            ),
-        ).fit()
+        with _trials_like_any_worker(own=not cluster.grows):
+            tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=search, scheduler=LedgerScheduler(search), num_samples=-1, reuse_actors=True,
+                    max_concurrent_trials=trials_at_a_time(spec, cluster),
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name="search", storage_path=str(scratch.resolve()), verbose=0, progress_reporter=NoReporter(),
+                    failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
+                ),
+            ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if search.fatal:

@@ -52,7 +52,7 @@ def freeze(
             # Not the configuration's fault: the next launch may do better, and must not choose otherwise.
             raise EnvironmentProblem(f"{job.label} could not be finished ({result['reason']}); launch again to retry it")
     if not plans:
-        raise UserError(f"{folder}: no trial completed, so there is nothing to select; `oraclegap status` lists why")
+        raise UserError(f"{folder}: no trial completed, so there is nothing to select; `oraclegap status {folder}` lists why")
     write_json(folder / "folds.json", {key: v for plan in plans.values() for key, v in plan.fold_signals().items()})
     chosen = [plan.choose() for plan in plans.values()]
     selection = {"study": spec.name, "rule": spec.selection.model_dump(), "selections": chosen,
@@ -70,9 +70,10 @@ def frozen_selection(folder: Path) -> dict[str, Any]:
     """``selection.json`` with its digest verified."""
     selection = read_json(folder / "selection.json")
     if selection is None:
-        raise UserError(f"{folder}: nothing is frozen yet, and anomalies stay sealed until then; run `freeze` first")
+        raise UserError(f"{folder}: nothing is frozen yet, and anomalies stay sealed until then; run `oraclegap freeze {folder}` first")
     if selection.get("digest") != selection_digest(selection):
-        raise UserError(f"{folder}/selection.json was changed after it was frozen (its digest differs); freeze again")
+        raise UserError(f"{folder}/selection.json was changed after it was frozen (its digest differs); `oraclegap freeze {folder}` "
+                        "freezes again")
     return selection
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from analysis import plugins
 from study.array_files import read_idx, read_npz
 from study.errors import EnvironmentProblem, OracleGapError, UserError, nearest, one_line
+from study.groups import group_keys
 from study.images import BadImage, conform
 
 LONGEST_NAME = 255  # as of a folder, which is what names a class elsewhere
@@ -35,7 +36,8 @@ class Source:
     """An index of a data set.
 
     labels: (N,) int64 into class_names; is_test: (N,) bool, or None where no official test set exists;
-    read(indices) → per index a uint8 (h, w, 1 or 3) array or a BadImage; describe(index) → a name for messages.
+    read(indices) → per index a uint8 (h, w, 1 or 3) array or a BadImage; describe(index) → a name for messages, which with
+    ``file_names`` is the image's path relative to data.path. groups: (N,) keys of ``study.groups``, or None without any.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Source:
     is_test: np.ndarray | None = None
     flips_keep_labels: bool = False
     rotations_keep_labels: bool = False
+    file_names: bool = False
+    groups: tuple[str | None, ...] | None = None
 
 
 LOADERS: dict[str, Callable[[dict], Source]] = {}
@@ -92,6 +96,10 @@ def open_source(data: dict) -> Source:
     for key in ("flips_keep_labels", "rotations_keep_labels"):
         if data.get(key) is not None:
             flags[key] = bool(data[key])
+    if group := data.get("group"):
+        if not source.file_names:
+            raise UserError(f"data.group: source {name!r} has no file names to tell groups by; leave it empty")
+        flags["groups"] = group_keys([source.describe(index) for index in range(len(source.labels))], group)
     return replace(source, **flags)
 
 

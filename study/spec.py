@@ -11,165 +11,31 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from analysis import plugins
 from search_spaces import get_space, space_names
 from study.errors import UserError, nearest, one_line
 from study.spec_analysis import AnalysisSpec
-from study.spec_checks import (
-    check_address,
-    check_class_lists,
-    check_ledger,
-    check_path,
-    check_posthoc,
-    check_scorers,
-    distinct,
-)
+from study.spec_checks import check_address, check_ledger, check_scorers, distinct
+from study.spec_data import SOURCES, DataSpec
+from study.spec_enqueue import check_enqueue, enqueued
 from study.spec_file import find_spec, first_error, flat, put, split_override, too_much, with_plugins
+from study.spec_samplers import check_spaces
+from study.spec_search import SearchSpec
+from study.spec_table import Fraction, Positive, Table, known
+from study.spec_training import NETWORKS, TrainingSpec
+
+__all__ = ["NETWORKS", "SOURCES", "DataSpec", "ResourcesSpec", "SearchSpec", "SelectionSpec", "StudySpec", "TrainingSpec"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-#: Built-in names, so that reading a spec imports neither torch nor a data set's reader.
-SOURCES = ("digits", "folder", "cifar10", "cifar100", "fashion_mnist", "npz")
-NETWORKS = ("small_cnn", "resnet18", "resnet34")
 #: Signals that are known at every epoch, so that a pruner can go by one.
 EPOCH_SIGNALS = ("val_accuracy", "val_nll")
 #: What may differ between two launches of one study: how much is run and on what, never what is asked.
 MAY_CHANGE = re.compile(r"search\.(trials|max_concurrent)|resources\.(cpus_per_trial|gpus_per_trial|address)"
                         r"|analysis\..+")
 
-MOST = 2**31 - 1  # of a seed that every library takes, and beyond any count that could end
-Positive = Annotated[int, Field(ge=1, le=MOST)]
-NonNegative = Annotated[int, Field(ge=0, le=MOST)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
-
-def _known(name: str, names: list[str]) -> str:
-    if name not in names:
-        raise ValueError(f"unknown {one_line(name, 80)!r}{nearest(name, names)}; known: {', '.join(names)}")
-    return name
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class DataSpec(_Table):
-    """What is loaded and how it is divided; see DESIGN.md, "A spec"."""
-
-    source: str = "digits"
-    path: str = ""
-    nominal_classes: Annotated[int, Field(ge=2, le=MOST)] | list[int | str] | Literal["osr"] = Field(
-        6, description="a number of classes (2 at least), a list of names or indices, or 'osr'")
-    anomaly_classes: list[int | str] | Literal["rest"] = Field("rest", description="a list of names or indices, or 'rest'")
-    partition: Literal["pooled", "official"] = "pooled"
-    limit: NonNegative = 0
-    download: bool = False
-    image_size: Annotated[int, Field(ge=0, le=4096)] = 0
-    flips_keep_labels: bool | None = None
-    rotations_keep_labels: bool | None = None
-    splits: Annotated[list[NonNegative], Field(min_length=1)] = [0]
-    seeds: Annotated[list[NonNegative], Field(min_length=1)] = [0]
-
-    @field_validator("source")
-    @classmethod
-    def _source_is_known(cls, value: str) -> str:
-        return _known(value, [*SOURCES, *plugins.names("source")])
-
-    @field_validator("splits", "seeds")
-    @classmethod
-    def _distinct(cls, value: list[int]) -> list[int]:
-        return distinct(value, "number")
-
-    @field_validator("path")
-    @classmethod
-    def _path_is_possible(cls, value: str) -> str:
-        check_path(value)
-        return value
-
-    @model_validator(mode="after")
-    def _classes_and_path(self) -> DataSpec:
-        check_class_lists(self.nominal_classes, self.anomaly_classes)
-        if self.source in SOURCES and self.source != "digits" and not self.path:
-            raise ValueError(f"source {self.source!r} needs `path`, where its files lie")
-        return self
-
-
-class TrainingSpec(_Table):
-    """What is fixed for all trials; ``overrides`` holds the ``[training.<method>]`` tables."""
-
-    network: str = "small_cnn"
-    epochs: Annotated[int, Field(ge=1, le=10**6)] = 30
-    early_stopping: bool = False
-    batch_size: Annotated[int, Field(ge=2, le=2**20)] = 128
-    overrides: dict[str, dict[str, Any]] = {}
-
-    @field_validator("network")
-    @classmethod
-    def _network_is_known(cls, value: str) -> str:
-        return _known(value, [*NETWORKS, *plugins.names("network")])
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_overrides(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        if "overrides" in value:
-            raise ValueError("overrides: unknown key; a method's own settings are written as [training.<method>]")
-        tables = {k: v for k, v in value.items() if isinstance(v, dict)}
-        for method in tables:
-            if method not in space_names():
-                raise ValueError(f"[training.{method}]: no such method{nearest(method, space_names())}")
-        return {**{k: v for k, v in value.items() if k not in tables}, "overrides": tables}
-
-    @model_validator(mode="after")
-    def _overrides_are_valid(self) -> TrainingSpec:
-        own = {k: v for k, v in dict(self).items() if k != "overrides"}
-        for method, table in self.overrides.items():
-            if unknown := [k for k in table if k not in own]:
-                raise ValueError(f"[training.{method}] {unknown[0]}: unknown key{nearest(unknown[0], own)}")
-            try:
-                TrainingSpec(**{**own, **table})
-            except ValidationError as error:
-                raise ValueError(f"[training.{method}] {first_error(error, TrainingSpec)}") from None
-        return self
-
-    def for_method(self, method: str) -> dict[str, Any]:
-        """The training settings of one method, overrides applied."""
-        own = {k: v for k, v in dict(self).items() if k != "overrides"}
-        return {**own, **self.overrides.get(method, {})}
-
-
-class SearchSpec(_Table):
-    """How many configurations are tried, who proposes them and from where."""
-
-    trials: Annotated[int, Field(ge=1, le=10**6)] = 8
-    sampler: Literal["tpe", "random", "gp", "cmaes"] = "tpe"
-    pruner: Literal["none", "successive_halving", "median"] = "none"
-    max_concurrent: NonNegative = 0
-    posthoc: dict[str, dict[str, dict[str, Any]]] = {}
-    space: dict[str, dict[str, Any]] = {}
-
-    @field_validator("space")
-    @classmethod
-    def _space_is_valid(cls, value: dict) -> dict:
-        for method, table in value.items():
-            if method not in space_names():
-                raise ValueError(f"{method}: no such method{nearest(method, space_names())}")
-            try:
-                get_space(method).narrowed(table)
-            except (ValueError, OverflowError) as error:
-                raise ValueError(str(error)) from None
-        return value
-
-    @field_validator("posthoc")
-    @classmethod
-    def _posthoc_is_valid(cls, value: dict) -> dict:
-        check_posthoc(value)
-        return value
-
-
-class SelectionSpec(_Table):
+class SelectionSpec(Table):
     """The nominal-only rule by which trial and scorer are chosen."""
 
     signal: str = "val_accuracy"
@@ -186,7 +52,7 @@ class SelectionSpec(_Table):
     def _every_trial_gives_it(cls, value: str) -> str:
         from analysis.signals import trial_signal_names
 
-        return _known(value, trial_signal_names())
+        return known(value, trial_signal_names())
 
     def folds_every_trial(self, method: str) -> bool:
         """Whether fold models are trained for all of a method's trials, not only for its finalists."""
@@ -212,11 +78,11 @@ class SelectionSpec(_Table):
         return self
 
 
-class ResourcesSpec(_Table):
+class ResourcesSpec(Table):
     """What a trial takes of the cluster, and where the cluster and the ledger are."""
 
     cpus_per_trial: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 1
-    gpus_per_trial: Fraction = 0.25
+    gpus_per_trial: Fraction | Literal["auto"] = Field(0.25, description="a number from 0 to 1, or 'auto'")
     address: str = "auto"
     ledger: str = ""
 
@@ -233,7 +99,7 @@ class ResourcesSpec(_Table):
         return value
 
 
-class StudySpec(_Table):
+class StudySpec(Table):
     """A whole study. ``StudySpec.load`` reads a file or a ready spec, ``to_toml`` writes one that loads the same."""
 
     name: str
@@ -288,6 +154,13 @@ class StudySpec(_Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sampler_has_what_it_needs(self) -> StudySpec:
+        spaces = [self.space(method) for method in self.methods]
+        check_spaces(self.search.sampler, spaces, self.search.trials)
+        check_enqueue(self.search.enqueue, spaces, self.search.trials)
+        return self
+
     @classmethod
     def load(cls, spec: str | Path, overrides: list[str] | dict[str, Any] | None = None) -> StudySpec:
         """Reads a TOML path or the name of a ready spec; ``overrides`` are ``key=value`` strings or a flat mapping.
@@ -328,6 +201,11 @@ class StudySpec(_Table):
     def space(self, method: str):
         """The search space of ``method`` as this spec narrows it."""
         return get_space(method).narrowed(self.search.space.get(method, {}))
+
+    def first_configurations(self, method: str) -> list[dict[str, Any]]:
+        """What is tried before a sampler is asked, searched parameters only: the default, then ``[[search.enqueue]]``."""
+        space = self.space(method)
+        return [space.searched_part(space.default()), *enqueued(self.search.enqueue, space)]
 
     def to_table(self) -> dict[str, Any]:
         """The spec as nested plain values, the form that ``parse`` reads."""

@@ -25,8 +25,10 @@ def ready_specs() -> list[str]:
 
 
 def find_spec(spec: str | Path) -> Path:
-    """The file of a spec given as a path or as a ready spec's name."""
+    """The file of a spec given as a path, as a study's folder or as a ready spec's name."""
     path = Path(spec)
+    if folder := own_folder(spec):
+        path = folder / "spec.toml"
     try:
         exists = path.exists()
     except OSError as error:
@@ -43,6 +45,19 @@ def find_spec(spec: str | Path) -> Path:
         f"{spec}: no such file and no ready spec{nearest(str(spec), ready_specs())}; ready specs: "
         f"{', '.join(ready_specs())}"
     )
+
+
+def own_folder(spec: str | Path) -> Path | None:
+    """The folder of the study that ``spec`` means, where it is a study's folder or the ``spec.toml`` in one; else None."""
+    path = Path(spec)
+    if str(spec) in ready_specs():
+        return None
+    folder = path.parent if path.name == "spec.toml" else path
+    try:
+        begun = (folder / "spec.toml").is_file() and (folder / "view").is_dir()
+    except OSError:
+        return None
+    return folder if begun else None
 
 
 def split_override(text: str) -> tuple[str, Any]:

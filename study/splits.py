@@ -2,7 +2,8 @@
 
 Nothing here looks at an anomaly to decide about a nominal image. The random order of a class's images depends on (split
 seed, class name) alone, through SHA-256 and the raw words of PCG64 (whose stream NumPy keeps for ever), so a class that
-is added, removed or renamed moves no image of another class.
+is added, removed or renamed moves no image of another class. The order of its groups (``study.groups``), where it has
+some, depends on (split seed, class name, group) likewise.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.summary_rows import plural
 from study.errors import UserError, nearest
+from study.groups import divide, joined
+from study.rare import can_be_split, check_groups, check_not_below, rare_classes
 from study.sources import Source
 from trainables.files import canonical_json
 
@@ -42,24 +46,40 @@ def permutation(seed: int, name: str, count: int) -> np.ndarray:
 
 
 def choose_classes(source: Source, data: dict, split: int) -> Classes:
-    """Nominal and anomaly classes of one split. UserError for unknown, doubled, overlapping or too few classes."""
+    """Nominal and anomaly classes of one split. UserError for unknown, doubled, overlapping or too few classes.
+
+    ``data["rare"]``: "drop" leaves rare classes (``study.rare``) out of the nominal ones and of the "rest", "anomaly" turns
+    those that would or could be nominal into anomalies. An anomaly class that is named stays one, however small.
+    """
     sizes = np.bincount(source.labels, minlength=len(source.class_names))
     present = [index for index in range(len(source.class_names)) if sizes[index]]
-    nominal = _nominal(source, data.get("nominal_classes", 6), split, present)
+    asked, mode = data.get("nominal_classes", 6), data.get("rare", "error")
+    rare = rare_classes(source, data, list(range(len(sizes)))) if mode != "error" else set()
+    drawn = isinstance(asked, int) and not isinstance(asked, bool)
+    wished = _nominal(source, asked, split, [index for index in present if index not in rare])
+    nominal = [index for index in wished if index not in rare]
+    if mode == "error":
+        check_not_below(source, data, nominal)
     if len(nominal) < 2:
-        raise UserError(f"data.nominal_classes: {len(nominal)} nominal class; a classifier needs at least 2")
-    wanted = data.get("anomaly_classes", "rest")
-    if wanted == "rest":
-        anomaly = [index for index in present if index not in nominal]
-    else:
-        anomaly = _resolve(source, wanted, "data.anomaly_classes")
-    both = sorted(set(nominal) & set(anomaly))
+        lost = f" with images enough ({len(wished) - len(nominal)} are rare)" if len(wished) > len(nominal) else ""
+        raise UserError(f"data.nominal_classes: {len(nominal)} nominal class{lost}; a classifier needs at least 2")
+    turned = {index for index in (present if drawn else wished) if index in rare and sizes[index]} if mode == "anomaly" else set()
+    anomaly = _anomaly(source, data.get("anomaly_classes", "rest"), present, wished, rare if mode == "drop" else set())
+    both = sorted(set(wished) & set(anomaly))
     if both:
         raise UserError(f"data.anomaly_classes: {source.class_names[both[0]]!r} is a nominal class, too")
-    return Classes(nominal=tuple(sorted(nominal)), anomaly=tuple(sorted(anomaly)))
+    check_groups(source, data, nominal)
+    return Classes(nominal=tuple(sorted(nominal)), anomaly=tuple(sorted({*anomaly, *turned})))
 
 
-def _nominal(source: Source, wanted, split: int, present: list[int]) -> list[int]:
+def _anomaly(source: Source, wanted, present: list[int], nominal: list[int], dropped: set[int]) -> list[int]:
+    if wanted == "rest":
+        return [index for index in present if index not in nominal and index not in dropped]
+    return _resolve(source, wanted, "data.anomaly_classes")
+
+
+def _nominal(source: Source, wanted, split: int, able: list[int]) -> list[int]:
+    """``able``: among which a number is drawn."""
     if wanted == "osr":
         if set(source.class_names) != set(CIFAR10_NAMES):
             raise UserError('data.nominal_classes: "osr" needs the ten CIFAR-10 classes; give a number or names')
@@ -67,9 +87,11 @@ def _nominal(source: Source, wanted, split: int, present: list[int]) -> list[int
             raise UserError(f'data.splits: "osr" has the splits 0 to {len(OSR_SPLITS) - 1}, not {split}')
         return [source.class_names.index(CIFAR10_NAMES[index]) for index in OSR_SPLITS[split]]
     if isinstance(wanted, int) and not isinstance(wanted, bool):
-        if wanted > len(present):
-            raise UserError(f"data.nominal_classes: {wanted} asked for, the data set has {len(present)} classes")
-        ranked = sorted(present, key=lambda index: keyed("nominal", split, source.class_names[index]))
+        if wanted > len(able):
+            rare = len(np.unique(source.labels)) - len(able)
+            enough = f" with images enough ({rare} are rare)" if rare else ""
+            raise UserError(f"data.nominal_classes: {wanted} asked for, the data set has {len(able)} classes{enough}")
+        ranked = sorted(able, key=lambda index: keyed("nominal", split, source.class_names[index]))
         return ranked[: max(wanted, 0)]
     return _resolve(source, wanted, "data.nominal_classes")
 
@@ -98,7 +120,10 @@ def _resolve(source: Source, wanted, key: str) -> list[int]:
 
 
 def split_class(source: Source, index: int, data: dict, split: int) -> dict[str, np.ndarray]:
-    """The source rows of one class per part, each in the class's random order. UserError when a part would be empty."""
+    """The source rows of one class per part, each in the class's random order. UserError when a part would be empty.
+
+    With groups each lies in one part, and the parts hold about 60, 20 and 20 % of the images.
+    """
     name = source.class_names[index]
     rows = np.flatnonzero(source.labels == index)
     limit = int(data.get("limit") or 0)
@@ -107,12 +132,36 @@ def split_class(source: Source, index: int, data: dict, split: int) -> dict[str,
     order = rows[permutation(split, name, len(rows))]
     if limit:
         order = order[:limit]
-    if len(order) < 3:
-        if limit and len(rows) >= 3:
-            raise UserError(f"data.limit: {limit} images of a class cannot be split, at least 3 are needed")
-        raise _too_few(name, len(order), "at least 3 for training, validation and test")
+    keys = _keys_of(source, order)
+    kind, count = ("image", len(order)) if keys is None else ("group", len(set(keys)))
+    if count < 3:
+        if limit and can_be_split(source, index, data):
+            raise UserError(f"data.limit: {limit} images of a class cannot be split, at least 3 {kind}s are needed")
+        raise _too_few(name, plural(count, kind), "at least 3 for training, validation and test")
+    if keys is not None:
+        return _by_group(order, keys, (0.6, 0.2, 0.2), (split, name))
     share = max(1, round(0.2 * len(order)))
     return {"train": order[: -2 * share], "validation": order[-2 * share : -share], "test": order[-share:]}
+
+
+def _keys_of(source: Source, rows: np.ndarray) -> list[str] | None:
+    """The groups of ``rows``, None without any. UserError for files that a table of groups does not list."""
+    if source.groups is None:
+        return None
+    keys = [source.groups[row] for row in rows.tolist()]
+    if unlisted := sorted(source.describe(row) for row, key in zip(rows.tolist(), keys) if key is None):
+        more = f" and {len(unlisted) - 1} more" if len(unlisted) > 1 else ""
+        raise UserError(f"data.group: the table does not list {unlisted[0]}{more}; its column path is relative to data.path")
+    return keys
+
+
+def _by_group(rows: np.ndarray, keys: list[str], shares: tuple[float, ...], seed: tuple[int, str]) -> dict[str, np.ndarray]:
+    """``rows`` by part, each group whole; the first ``len(shares)`` parts only."""
+    groups = sorted(set(keys), key=lambda key: keyed("group", *seed, key))
+    number = {key: place for place, key in enumerate(groups)}
+    owner = np.array([number[key] for key in keys])
+    part = np.array(divide(np.bincount(owner).tolist(), shares))[owner]
+    return {name: rows[part == place] for place, name in enumerate(PARTS[: len(shares)])}
 
 
 def _official(source: Source, name: str, rows: np.ndarray, limit: int, split: int) -> dict[str, np.ndarray]:
@@ -120,18 +169,27 @@ def _official(source: Source, name: str, rows: np.ndarray, limit: int, split: in
         raise UserError(f'data.partition: {source.name} has no official test images here; use "pooled"')
     test, train = rows[source.is_test[rows]], rows[~source.is_test[rows]]
     if len(test) < 1 or len(train) < 2:
-        raise _too_few(name, len(rows), f"2 for training and 1 for test, not {len(train)} and {len(test)}")
+        raise _too_few(name, plural(len(rows), "image"), f"2 for training and 1 for test, not {len(train)} and {len(test)}")
     order = train[permutation(split, name, len(train))]
     test = test[permutation(split, f"{name}/test", len(test))]
     if limit and limit < len(rows):
         kept = max(1, min(round(limit * len(test) / len(rows)), limit - 2))
         test, order = test[:kept], order[: max(2, limit - kept)]
+    keys = _keys_of(source, order)
+    if keys is not None:
+        if both := sorted(set(keys) & set(_keys_of(source, test))):
+            raise UserError(f"data.group: {both[0][2:]!r} of class {name!r} has images in train and in test; move them, or set "
+                            'data.partition = "pooled"')
+        if len(set(keys)) < 2:
+            raise _too_few(name, "1 group in train", "2 there, for training and validation")
+        return {**_by_group(order, keys, (0.75, 0.25), (split, name)), "test": test}
     share = max(1, round(0.25 * len(order)))
     return {"train": order[:-share], "validation": order[-share:], "test": test}
 
 
-def _too_few(name: str, count: int, needed: str) -> UserError:
-    return UserError(f"data: class {name!r} has {count} images, a split needs {needed}; add images or leave it out")
+def _too_few(name: str, count: str, needed: str) -> UserError:
+    return UserError(f"data: class {name!r} has {count}, a split needs {needed}; add images, leave it out, or set data.rare = "
+                     '"drop" or "anomaly"')
 
 
 @dataclass
@@ -143,31 +201,53 @@ class Table:
     parts: np.ndarray  # (N,) index into PARTS
     moved: int = 0
     dropped: int = 0
+    groups: np.ndarray | None = None  # (N,) numbers of groups, where there are some
 
     def select(self, keep: np.ndarray) -> Table:
         """The table with only the rows of the boolean ``keep``."""
-        return Table(self.rows[keep], self.labels[keep], self.parts[keep], self.moved, self.dropped)
+        groups = None if self.groups is None else self.groups[keep]
+        return Table(self.rows[keep], self.labels[keep], self.parts[keep], self.moved, self.dropped, groups)
 
 
-def table_of(source: Source, classes: tuple[int, ...], data: dict, split: int) -> Table:
-    """Every image of ``classes`` with its part."""
+def table_of(source: Source, classes: tuple[int, ...], data: dict, split: int, *, anomalous: bool = False) -> Table:
+    """Every image of ``classes`` with its part.
+
+    ``anomalous``: of an anomaly class that cannot be split all images are for the test, unless ``rare`` is "error".
+    """
     rows, labels, parts = [], [], []
     for label, index in enumerate(classes):
-        for part, chosen in split_class(source, index, data, split).items():
+        if anomalous and data.get("rare", "error") != "error" and not can_be_split(source, index, data):
+            found = {"test": _whole(source, index, data, split)}
+        else:
+            found = split_class(source, index, data, split)
+        for part, chosen in found.items():
             rows.append(chosen)
             labels.append(np.full(len(chosen), label))
             parts.append(np.full(len(chosen), PARTS.index(part)))
     if not rows:
         return Table(*(np.empty(0, dtype=np.int64) for _ in range(3)))
-    return Table(*(np.concatenate(column).astype(np.int64) for column in (rows, labels, parts)))
+    table = Table(*(np.concatenate(column).astype(np.int64) for column in (rows, labels, parts)))
+    if source.groups is not None:
+        numbers: dict = {}
+        pairs = zip(table.labels.tolist(), _keys_of(source, table.rows), strict=True)
+        table.groups = np.array([numbers.setdefault(pair, len(numbers)) for pair in pairs], dtype=np.int64)
+    return table
+
+
+def _whole(source: Source, index: int, data: dict, split: int) -> np.ndarray:
+    rows = np.flatnonzero(source.labels == index)
+    order = rows[permutation(split, source.class_names[index], len(rows))]
+    return order[: int(data.get("limit") or 0) or None]
 
 
 def join_duplicates(table: Table, keys: list[bytes], *, test_first: bool) -> None:
-    """Put images with the same key into one part, that of the first of them by source row.
+    """Put images with the same key into one part, that of the first of them by source row; their groups come with them.
 
     ``test_first`` (official partition): a copy of a test image goes to the test part, so that part stays whole.
     """
-    first: dict[bytes, tuple] = {}
+    if table.groups is not None:
+        keys = joined(table.groups.tolist(), keys)
+    first: dict = {}
     for key, row, part in zip(keys, table.rows.tolist(), table.parts.tolist(), strict=True):
         rank = (test_first and part != PARTS.index("test"), row)
         if key not in first or rank < first[key][0]:

@@ -28,6 +28,7 @@ def stamp(folder: Path, *, spec, command: list[str] | None = None) -> dict[str, 
             str(split): {"view": (read_json(folder / "view" / str(split) / "manifest.json") or {}).get("digest")}
             for split in splits
         },
+        **({"warm_start": (read_json(folder / "warm_start.json") or {}).get("digest")} if spec.search.warm_start else {}),
     }
 
 

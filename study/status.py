@@ -33,7 +33,7 @@ def status(study: Study) -> dict[str, Any]:
     stage = "searching" if trials else "prepared"
     if total and ended >= total:
         stage = "revealed" if revealed else "frozen" if selection else "searched"
-    command = f"oraclegap launch {folder / 'spec.toml'} --root {folder.parent}"
+    command = f"oraclegap launch {folder}"
     return {
         "study": spec.name, "folder": str(folder), "stage": stage, "ended": ended, "total": total, "rows": rows,
         "failures": [{"trial": t.key, "reason": t.reason} for t in trials if t.state == "failed"],

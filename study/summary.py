@@ -82,7 +82,7 @@ def _row(spec, entry, trial: TrialRecord, found: dict | None, *, seed: int, sele
     signal = spec.selection.signal
     return {
         "method": trial.method, "split": trial.split, "seed": seed, "trial": trial.number, "state": state,
-        "retrained": seed != spec.data.seeds[0],
+        "retrained": seed != spec.data.seeds[0], "pretrained": Path(spec.training.pretrained_of(trial.method)).name or None,
         "reason": trial.reason, "selected": selected, "scorer": entry["scorer"] if entry else None,
         "members": entry["members"] if entry else None, "signal": signal, "signal_value": trial.signals.get(signal),
         "signals": trial.signals, "params": trial.params, "train_seconds": trial.train_seconds,

@@ -88,6 +88,7 @@ class Row(_Strict):
     seed: int = _is("the training seed")
     trial: Count = _is("number of the trial in its method and split; 0 is the default configuration")
     state: Literal["completed", "failed", "pruned", "retrained"] = _is("how it ended")
+    pretrained: str | None = _is("file of the weights that the encoder started from; null where they were random", default=None)
     retrained: bool = _is("whether this is the selected configuration with another seed: neither searched nor ranked")
     reason: str | None = _is("why it failed or was pruned")
     selected: bool = _is("whether the freeze chose it, by nominal images alone")

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from study import mlflow_system
 from study.mlflow_server import check_server, tracking_uri, without_password
 from study.mlflow_store import PARENT, Changes, Store
 
@@ -72,6 +73,7 @@ class Projection:
         self._busy = self._hurry = self._closed = False
         self._failures = 0
         self._thread: threading.Thread | None = None
+        self._monitor = None  # of system metrics; False where it could not start
 
     # ---- what happened
 
@@ -225,6 +227,8 @@ class Projection:
         with self._changed:
             study = self._waiting.get(PARENT, Changes())
         store.create_parent(study)
+        if self._monitor is None and mlflow_system.wanted():
+            self._monitor = self._watch(store.known[PARENT].run_id)
         while True:
             with self._changed:
                 if not self._waiting:
@@ -244,6 +248,13 @@ class Projection:
                     self._waiting = {key: changes.then(later) if later else changes, **self._waiting}
                     self._rows_waiting += len(changes.rows)
                 raise
+
+    def _watch(self, run_id: str):
+        try:
+            return mlflow_system.start(self.uri, run_id)
+        except Exception as problem:  # a wish that cannot be granted is told once, and nothing waits for it
+            self._tell(f"MLflow shows no system metrics: {first_line(problem)}")
+            return False
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Waits until all is written; False when ``timeout`` seconds, or one more failed try, came first."""
@@ -268,6 +279,10 @@ class Projection:
             self._put(key, Changes(status="SCHEDULED"))
         if not self.flush(timeout):
             self._tell("MLflow lacks the study's last entries; launching again writes them once it is back")
+        if self._monitor:  # it waits for a server that is down as long as MLflow's client does; nobody waits for it
+            finish = threading.Thread(target=self._monitor.finish, daemon=True)
+            finish.start()
+            finish.join(2.0)
         with self._changed:
             self._closed = True
             self._changed.notify_all()

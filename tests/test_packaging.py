@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy, so that no build folder appears in the checkout."""
+    """Built from the sdist, as pip does where there is no wheel; both from a copy, so that no build folder appears in the
+    checkout."""
     import shutil
 
     copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
@@ -28,7 +29,11 @@ def wheel(tmp_path_factory) -> Path:
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, copy / name)
-    pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(out), str(copy))
+    source = "from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", f"import sys; {source}", str(out)], cwd=copy, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(out), str(out / done.stdout.split()[-1]))
     (built,) = out.glob("oraclegap-*.whl")
     return built
 
@@ -62,3 +67,28 @@ def test_it_runs_away_from_the_checkout(wheel, tmp_path):
     assert json.loads(run("-m", "study", "plan", "digits", "--json"))["jobs"]["trials"] == 24
     template = "from analysis import report; print(report.__file__)"
     assert (Path(run("-c", template).strip()).parent / "templates" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("missing", "arguments", "words"), [
+    ("onnxruntime", ["export", "{study}", "--onnx"], "pip install 'oraclegap[onnx]'"),
+    ("psycopg", ["launch", "digits", "-o", "resources.ledger=postgresql+psycopg://me@localhost/x"], "oraclegap[postgres]"),
+])
+def test_without_an_extra_one_line_says_what_to_install(tiny, tmp_path, missing, arguments, words):
+    """As where it was never installed: Python finds no such module."""
+    code = f"import sys; sys.modules[{missing!r}] = None; from study.cli import main; sys.exit(main(sys.argv[1:]))"
+    told = [word.format(study=tiny) for word in arguments]
+    done = subprocess.run([sys.executable, "-c", code, *told], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_container_copies_what_the_package_is_and_installs_extras_that_there_are():
+    import tomllib
+
+    text = (ROOT / "Containerfile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    copied = {line.split()[1] for line in text.splitlines() if line.startswith("COPY") and line.split()[1] in PACKAGES}
+    extras = set(text.split('".[')[1].split("]")[0].split(","))
+    assert copied == set(PACKAGES) and extras <= set(project["optional-dependencies"])
+    for name in " ".join(line.removeprefix("COPY ").rpartition(" ")[0] for line in text.splitlines() if line.startswith("COPY")).split():
+        assert (ROOT / name).exists(), name

@@ -15,16 +15,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainables import checkpoint
 from trainables.augment import Augmenter, Normaliser, mix
+from trainables.backbone import load_backbone, weights_digest
 from trainables.evaluation import Evaluation
 from trainables.files import derive_seed, digest_of, write_atomic, write_json
 from trainables.inference import embed_images, load_model, pick_device, read_features, read_result, to_device
 from trainables.methods import get_method
 from trainables.methods.base import Diverged
+from trainables.sampling import epoch_order
+from trainables.sgd import SGD
 
 if TYPE_CHECKING:
     from trainables.data import View
@@ -45,6 +49,10 @@ class TrainSettings:
     epochs: int = 30
     early_stopping: bool = False  # keep the epoch of the best val_accuracy instead of the last
     batch_size: int = 128
+    sampler: str = "uniform"  # uniform: every image once an epoch; balanced: every class equally often
+    pretrained: str = ""  # a file of weights for the encoder to start from
+    freeze_backbone: bool = False  # and to stay at
+    pretrained_sha256: str = ""  # which the file must have, where it is given
     device: str = "auto"  # auto | cpu | cuda
     threads: int = 1
     gpu_memory_fraction: float | None = None  # enforced: more is an out-of-memory error
@@ -116,9 +124,10 @@ class Training:
             weights = {name: tensor.detach().clone() for name, tensor in self._kept_weights().items()}
             self.best = {"epoch": self.epoch, "val_accuracy": val_accuracy, "weights": weights}
         if self.folder is not None:
-            with open(self.folder / "metrics.jsonl", "a") as file:
-                file.write(json.dumps(row) + "\n")
-            self._save()
+            self.result = self._stored_result()
+            if self.result is None:
+                self._write_rows()
+                self._save()
         return row
 
     def finish(self) -> dict:
@@ -147,6 +156,7 @@ class Training:
         else:
             result["weights_sha256"] = checkpoint.write_tensors(self.folder / "model.safetensors", weights)
             result["features_sha256"] = checkpoint.write_tensors(self.folder / "features.safetensors", tensors)
+            self._write_rows()
             write_json(self.folder / "result.json", result)
             checkpoint.delete_checkpoints(self.folder)
         self.result = result
@@ -158,11 +168,17 @@ class Training:
         """Digest of all that decides the weights, so that no folder is continued as another trial."""
         settings = {k: v for k, v in asdict(self.settings).items()
                     if k in ("network", "epochs", "early_stopping", "batch_size")}
+        if self.settings.sampler != "uniform":  # left out where it is, as before there was another
+            settings["sampler"] = self.settings.sampler
+        if self.settings.pretrained:
+            digest = weights_digest(self.settings.pretrained, expected=self.settings.pretrained_sha256)
+            settings |= {"pretrained": digest, "freeze": self.settings.freeze_backbone}
         parts = [self.method.info.name, self.params, settings, self.seed, self.view.digest, list(self.view.classes),
                  len(self.view.train_labels)]
         return digest_of(parts)
 
     def _stored_result(self) -> dict | None:
+        """What this or another process that had the trial has finished."""
         result = read_result(self.folder) if self.folder is not None else None
         if result is not None and result["identity"] != self.identity:
             raise WrongFolder(f"{self.folder} holds the result of another trial (its configuration, data or seed differ)")
@@ -174,15 +190,16 @@ class Training:
             torch.manual_seed(derive_seed(self.seed, "weights"))
             model = self.method.build(view.image_shape, len(view.classes), self.settings.network, self.params)
         self.model = model.to(device, memory_format=torch.channels_last)
+        if self.settings.pretrained:
+            load_backbone(self.model, self.settings.pretrained, freeze=self.settings.freeze_backbone)
         self.method.prepare(self.model, view)
-        self.optimiser = torch.optim.SGD(
-            self.method.parameter_groups(self.model, self.params), lr=self.params["learning_rate"],
-            momentum=self.params["momentum"], nesterov=self.params["momentum"] > 0, fused=True,
-        )
+        self.optimiser = SGD(self.method.parameter_groups(self.model, self.params), momentum=self.params["momentum"])
+        self.clipped = [list(part.parameters()) for part in self.method.clipped(self.model)]
         normalise = Normaliser(view.mean, view.std, device)
         self.augment = Augmenter(to_device(view.train_images, device), normalise, self.params,
                                  flips_keep_labels=view.flips_keep_labels)
         self.labels = to_device(view.train_labels, device)
+        self.host_labels = torch.from_numpy(np.array(view.train_labels))  # where orders are drawn
         self.lanes: list[torch.cuda.Stream | None] | None = None
         self.evaluation = Evaluation(self.method, view, normalise, device)
 
@@ -197,9 +214,7 @@ class Training:
         for step in range(steps):
             rate = one_cycle((epoch - 1 + step / steps) / total_epochs, peak=self.params["learning_rate"],
                              warmup=self.params["warmup"])
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimiser.zero_grad()
             losses = []
             with self._joined(lanes):
                 for lane, stream, member in zip(lanes, streams, members):
@@ -209,9 +224,9 @@ class Training:
                         losses.append(loss.detach())
             self.method.adjust_gradients(self.model, self.params)
             if self.params["gradient_clip"]:
-                for part in self.method.clipped(self.model):
-                    nn.utils.clip_grad_norm_(part.parameters(), self.params["gradient_clip"])
-            self.optimiser.step()
+                for part in self.clipped:
+                    nn.utils.clip_grad_norm_(part, self.params["gradient_clip"])
+            self.optimiser.step(rate)
             total += sum(losses) * (len(streams[0].order[step]) / len(members))
             if step % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 or step == steps - 1:
                 _check_finite(total, f"training loss is {{}} in epoch {epoch}")
@@ -264,16 +279,18 @@ class Training:
                            if name.startswith(kind + "/")} for kind in ("model", "momentum", "best")}
             self.model.load_state_dict(part["model"])
             for name, parameter in self.model.named_parameters():
-                if name in part["momentum"]:
-                    # in the parameter's own layout, which the fused step takes for granted
-                    self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
-                        part["momentum"][name])
+                if name in part["momentum"]:  # in the parameter's own layout, which the fused step takes for granted
+                    kept = torch.empty_like(parameter).copy_(part["momentum"][name])
+                    self.optimiser.state[parameter]["momentum_buffer"] = kept
             self.rows = record["rows"]
             self.best = {**record["best"], "weights": part["best"]} if "best" in record else None
-        # rows of epochs that will be trained again go, and with them a half-written last line
-        path = self.folder / "metrics.jsonl"
-        if self.rows or path.exists():
-            write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows), durable=False)
+        self._write_rows()  # those of epochs that will be trained again go
+
+    def _write_rows(self) -> None:
+        """All of them, every time: a process that was only thought dead may still have this trial and write the same."""
+        self.folder.stat()  # a folder that has vanished must not come back without what was in it
+        text = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_atomic(self.folder / "metrics.jsonl", text, durable=False)
 
 
 class _Stream:
@@ -289,7 +306,8 @@ class _Stream:
         self.host = torch.Generator().manual_seed(derive_seed(training.seed, "order", *key))
         self.generator = torch.Generator(device).manual_seed(derive_seed(training.seed, "augment", *key))
         # even batches: no tiny last one, no image left out
-        self.order = torch.randperm(len(training.labels), generator=self.host).to(device).tensor_split(steps)
+        order = epoch_order(training.host_labels, training.settings.sampler, self.host)
+        self.order = order.to(device).tensor_split(steps)
 
     def loss(self, member: nn.Module, step: int) -> Tensor:
         training, index = self.training, self.order[step]

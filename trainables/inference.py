@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from trainables.methods.base import Method
 
 EVALUATION_BATCH = 512
+# Here and once, since filters belong to the process, and images are embedded by several threads.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 
 def pick_device(settings: TrainSettings) -> torch.device:
@@ -115,8 +118,4 @@ def _finished(folder: Path) -> dict:
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:
     """A tensor that is only ever read: Ray's arrays and memory maps are read-only, and are not copied on a CPU."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -113,9 +113,10 @@ class SmallCNN(nn.Module):
 
 
 class ResNet(nn.Module):
-    """torchvision's ResNet without its classifier; z is 512 wide."""
+    """torchvision's ResNet without its classifier; z is 512 wide (2048 from 50 layers on)."""
 
-    def __init__(self, image_shape: tuple[int, int, int], depth: int, *, normalisation: str) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], depth: int, *, normalisation: str, own_stem: bool = False) -> None:
+        """``own_stem``: torchvision's, of 7×7 and pooling, whatever the image's size, as its pretrained weights need."""
         super().__init__()
         import torchvision
 
@@ -123,7 +124,7 @@ class ResNet(nn.Module):
             weights=None, zero_init_residual=True, norm_layer=NORMALISATIONS[normalisation]
         )
         height, width_px, channels = image_shape
-        if max(height, width_px) <= SMALL_SIDE:
+        if max(height, width_px) <= SMALL_SIDE and not own_stem:
             net.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
             net.maxpool = nn.Identity()
         elif channels != 3:
@@ -139,11 +140,15 @@ class ResNet(nn.Module):
         return net.layer4(net.layer3(net.layer2(net.layer1(x))))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net.avgpool(self.feature_map(images)).flatten(1)
+        return self.feature_map(images).mean((2, 3))  # what its own pooling computes; that restrides, which no graph holds
+
+
+def _resnet(depth: int, *, own_stem: bool = False):
+    return lambda image_shape, *, width, normalisation: ResNet(
+        image_shape, depth, normalisation=normalisation, own_stem=own_stem)
 
 
 NETWORKS = {
-    "small_cnn": SmallCNN,
-    "resnet18": lambda image_shape, *, width, normalisation: ResNet(image_shape, 18, normalisation=normalisation),
-    "resnet34": lambda image_shape, *, width, normalisation: ResNet(image_shape, 34, normalisation=normalisation),
+    "small_cnn": SmallCNN, "resnet18": _resnet(18), "resnet34": _resnet(34),
+    **{f"resnet{depth}_torchvision": _resnet(depth, own_stem=True) for depth in (18, 34, 50)},
 }

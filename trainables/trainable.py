@@ -100,9 +100,10 @@ def train_settings(shared: dict[str, Any], method: str):
     """The ``TrainSettings`` of a method on the resources that this process was given."""
     from trainables.fit import TrainSettings
 
-    gpus = shared["gpus_per_trial"]
+    gpus, training = shared["gpus_per_trial"], shared["training"][method]
     return TrainSettings(
-        **shared["training"][method], threads=max(1, int(shared["cpus_per_trial"])),
+        **training, pretrained_sha256=shared.get("weights", {}).get(training.get("pretrained"), ""),
+        threads=max(1, int(shared["cpus_per_trial"])),
         device="auto" if gpus else "cpu", gpu_memory_fraction=gpus if 0 < gpus < 1 else None,
     )
 
@@ -112,6 +113,7 @@ def failure_reason(error: BaseException) -> str:
     import torch
 
     from analysis.plugins import PluginError
+    from trainables.backbone import BackboneError
     from trainables.fit import Diverged, WrongFolder
 
     text = " ".join(str(error).split())[:300]
@@ -121,6 +123,7 @@ def failure_reason(error: BaseException) -> str:
         return f"oom: {text}"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{ENVIRONMENT}{error.filename}: {error.strerror}"
-    if isinstance(error, OSError | WrongFolder | PluginError):
+    # a file of weights has been looked at by the driver: that it is missing or another one here is this machine's affair
+    if isinstance(error, OSError | WrongFolder | PluginError | BackboneError):
         return f"{ENVIRONMENT}{text}"
     return f"{type(error).__name__}: {text}"

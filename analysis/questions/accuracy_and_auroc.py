@@ -60,7 +60,7 @@ def compute(study: StudyEvidence) -> dict[str, Any]:
         "within": within, "between": {target: _between(points[target]) for target in TARGETS},
         "thirds": {target: _thirds(study, points[target]) for target in TARGETS},
         "points": {target: _by_method(points[target]) for target in TARGETS},
-        "biased": "" if sampler == "random" else f"the {sampler} sampler drew more trials where accuracy is high",
+        "biased": "" if sampler in rows.UNADAPTIVE else f"the {sampler} sampler drew more trials where accuracy is high",
     }
 
 

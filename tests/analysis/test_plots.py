@@ -228,3 +228,12 @@ def test_methods_whose_names_make_one_file_name_keep_a_figure_each():
     for row in made["rows"]:
         row["method"] = names[row["method"]]
     assert {"parameter-a-b", "parameter-a-b-2"} <= set(plots.draw_all(made))
+
+
+def test_a_long_title_goes_on_in_the_next_line_of_the_file():
+    from analysis.plot_base import TITLE_WIDTH, finish, grid
+
+    title = "word " * 40 + "end"
+    drawn = finish("x", {"title": title}, lambda data, width: grid(1, 1, width=width, height=1.0)[0], "alt", "caption")
+    lines = [line for line in re.findall(r">([^<>]+)</text>", drawn.files["x.svg"].decode()) if "word" in line]
+    assert len(lines) > 1 and " ".join(lines) == title and max(map(len, lines)) <= TITLE_WIDTH

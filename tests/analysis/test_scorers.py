@@ -270,3 +270,11 @@ def test_bad_ranges_are_refused(ranges, message):
 def test_temperature_needs_labels():
     with pytest.raises(ValueError, match="labels"):
         settle_parameters(Features(TRAIN.logits, TRAIN.z), ["msp"])
+
+
+@pytest.mark.parametrize(("total", "count"), [(1, 1), (14, 14), (40, 3), (256, 4), (1000, 14), (1023, 5), (5000, 14)])
+def test_the_largest_are_found_by_blocks_as_by_sorting(total, count):
+    values = np.random.default_rng(total).normal(size=(7, total)).astype(np.float32)
+    values[3] = np.sort(values[3])  # all of them in neighbouring columns
+    found = np.sort(scorer_latents._largest(values, count), axis=1)
+    assert (found == np.sort(np.argsort(values, axis=1)[:, total - count:], axis=1)).all()

@@ -113,6 +113,17 @@ def test_balanced_accuracy_counts_classes_alike():
     assert signal_geometry.balanced_accuracy(None, data) == 0.5
 
 
+def test_balanced_accuracy_of_unequal_classes_is_that_of_scikit_learn():
+    from sklearn.metrics import balanced_accuracy_score
+
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2, 3], [100, 30, 7, 3])
+    logits = random.normal(size=(len(labels), 4)) + 1.5 * np.eye(4)[labels] + np.array([1, 0, 0, 0])
+    expected = balanced_accuracy_score(labels, logits.argmax(1))
+    assert signal_geometry.balanced_accuracy(None, of_logits(logits, labels)) == pytest.approx(expected)
+    assert abs(expected - metrics.closed_set_accuracy(logits, labels)) > 0.05
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.01, 100))
 def test_neither_scale_nor_rotation_nor_order_counts(seed, scale):

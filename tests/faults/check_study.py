@@ -21,7 +21,7 @@ def check_every_trial_once(study: Path, *, methods: list[str], trials: int, epoc
             result = json.loads((folder / "result.json").read_text())
             assert result["signals"]["val_accuracy"] == trial.value
             rows = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-            assert rows == list(range(1, epochs + 1))
+            assert rows == list(range(1, epochs + 1)), f"{method}/0/{trial.number}: epochs {rows}"
             files += 1
         assert len(list((study / "trials" / method / "0").iterdir())) == trials
     client = mlflow.MlflowClient(f"sqlite:///{study.parent}/mlflow.db")

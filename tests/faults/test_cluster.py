@@ -34,8 +34,8 @@ def cluster(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_study_outlives_a_node_and_uses_the_next(cluster, tmp_path):
-    node = cluster.add_node(num_cpus=1)
-    pairs = [*TINY, f"methods={METHODS}", f"search.trials={TRIALS}", f"training.epochs={EPOCHS}", "analysis.questions=[]",
+    node = cluster.add_node(num_cpus=1, num_gpus=1)  # that Ray is told of: torch sees none
+    pairs = [*TINY, 'resources.gpus_per_trial="auto"', f"methods={METHODS}", f"search.trials={TRIALS}", f"training.epochs={EPOCHS}", "analysis.questions=[]",
              f'resources.address="{cluster.address}"']
     study = tmp_path / "runs" / "tiny"
     with open(tmp_path / "launch.log", "w") as log:
@@ -45,12 +45,13 @@ def test_a_study_outlives_a_node_and_uses_the_next(cluster, tmp_path):
         assert driver.poll() is None, (tmp_path / "launch.log").read_text()
         time.sleep(0.05)
     cluster.remove_node(node, allow_graceful=False)
-    cluster.add_node(num_cpus=1)
-    assert driver.wait(timeout=200) == 0, (tmp_path / "launch.log").read_text()
+    cluster.add_node(num_cpus=1, num_gpus=1)
+    assert driver.wait(timeout=400) == 0, (tmp_path / "launch.log").read_text()
     check_every_trial_once(study, methods=METHODS, trials=TRIALS, epochs=EPOCHS)
     assert len(list(study.glob("jobs/*/*/result.json"))) >= 3  # fold models, which a worker wrote
     assert json.loads((study / "selection.json").read_text())["selections"][0]["folds"]
     assert not list((tmp_path / "elsewhere").iterdir())
+    assert "torch sees no CUDA device): each trial gets 0.25 of a GPU" in (tmp_path / "launch.log").read_text()
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_full_disk_is_told_and_costs_nothing(disk, tmp_path):
     full = run("launch", "digits", "--offline", *overrides(*PAIRS), "--stop-after", "freeze", cwd=tmp_path)

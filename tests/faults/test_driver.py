@@ -70,6 +70,7 @@ def test_killed_at_random_moments_and_launched_again(tmp_path, start):
         assert gone_within(below, 15), (moments, [command_of(pid) for pid in alive(below)])
     done = run(*LAUNCH, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+    print("killed after", moments, "seconds")
     check_every_trial_once(study, methods=["classifier"], trials=TRIALS, epochs=6)
 
 
@@ -113,6 +114,7 @@ def test_a_killed_worker_goes_on_where_it_was(tmp_path, start):
     assert re.search(r"classifier/0/0 completed", (tmp_path / "launch.log").read_text())
 
 
+@pytest.mark.long
 def test_a_diverging_trial_is_an_outcome(tmp_path):
     pairs = [*TINY, "methods=['classifier']", "search.space.classifier.learning_rate=1e9",
              "search.space.classifier.gradient_clip=0", "selection.folds=0",
@@ -130,7 +132,7 @@ def test_a_method_that_diverges_leaves_its_row_and_the_others_their_results(tmp_
 
     pairs = [*TINY, "methods=['classifier', 'jem']", "search.trials=1", "training.epochs=2",
              "search.space.jem.learning_rate=1e6", "search.space.jem.gradient_clip=0", "selection.folds=0",
-             "selection.scorer_rule=max_logit", 'resources.address="local"']
+             "selection.scorer_rule=max_logit", "analysis.questions=['roc', 'study_claims']", 'resources.address="local"']
     done = run("launch", "digits", "--offline", *overrides(*pairs), cwd=tmp_path)
     assert done.returncode == 4, done.stderr + done.stdout
     study = tmp_path / "runs" / "tiny"

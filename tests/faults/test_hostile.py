@@ -110,6 +110,7 @@ def test_an_export_follows_no_link(copy, tmp_path, place):
     assert not list(outside.iterdir())
 
 
+@pytest.mark.long
 def test_names_of_classes_are_text_wherever_they_are_shown(tmp_path):
     """A folder named like a page's code, and one like a terminal's."""
     random = np.random.default_rng(0)
@@ -120,7 +121,7 @@ def test_names_of_classes_are_text_wherever_they_are_shown(tmp_path):
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
     pairs = ["data.source=folder", "data.path=photos", "data.nominal_classes=2", "search.trials=1", "training.epochs=1",
              "methods=['classifier']", "name=names", "selection.folds=0", "selection.scorer_rule=max_logit",
-             'resources.address="local"']
+             'resources.address="local"', "analysis.questions=['per_class', 'leave_one_class_out', 'latent_map']"]
     done = run("launch", "digits", *(word for pair in pairs for word in ("-o", pair)), cwd=tmp_path)
     shown = done.stdout + done.stderr + run("status", "runs/names", cwd=tmp_path).stdout
     assert "\x1b[2J" not in shown, shown

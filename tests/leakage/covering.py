@@ -71,10 +71,11 @@ def study_factors() -> dict[str, list]:
 
     from analysis.signals import trial_signal_names
     from study.spec import SearchSpec
+    from study.spec_samplers import SHORT
     from trainables.methods import built_in
 
     fields = SearchSpec.model_fields
-    return {"sampler": list(get_args(fields["sampler"].annotation)), "pruner": list(get_args(fields["pruner"].annotation)),
+    return {"sampler": list(SHORT), "pruner": list(get_args(fields["pruner"].annotation)),
             "signal": trial_signal_names(), "transform": list(TRANSFORMS), "method": built_in()}
 
 

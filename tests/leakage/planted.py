@@ -189,10 +189,10 @@ class Pruner(Leaky):
     changed = FIRST_IS_BEST
 
     def plant(self):
-        wrap("study.ledger", "Ledger._pruner", Pruner.pruner)
+        wrap("study.ledger", "make_pruner", Pruner.pruner)
 
     @staticmethod
-    def pruner(original, ledger):
+    def pruner(original, name):
         from optuna.pruners import BasePruner
 
         class ByTest(BasePruner):

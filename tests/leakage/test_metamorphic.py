@@ -23,7 +23,8 @@ def reference(tmp_path_factory):
     return selection_of(folder, unchanged) | {"opens": opens(folder)}
 
 
-@pytest.mark.parametrize("change", [noise, deleted, renamed_and_reordered, all_but_deleted], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", [noise, deleted, renamed_and_reordered, pytest.param(all_but_deleted, marks=pytest.mark.long)],
+                         ids=lambda change: change.__name__)
 def test_the_selection_does_not_depend_on_the_anomalies(tmp_path, reference, change):
     assert selection_of(tmp_path / "changed", change)["digest"] == reference["digest"]
     assert opens(tmp_path / "changed") == []

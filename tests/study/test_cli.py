@@ -11,7 +11,7 @@ import pytest
 from conftest import run
 
 COMMANDS = ("plan", "launch", "status", "freeze", "reveal", "analyse", "report", "compare", "audit", "export", "detect", "doctor",
-            "init", "methods", "ui")
+            "init", "methods", "ui", "list", "clean", "completion")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -45,10 +45,15 @@ BAD = {
     "analysis of nothing": (["analyse", "runs/nothing"], "no study here"),
     "audit of nothing": (["audit", "runs/nothing"], "no study here"),
     "comparison of nothing": (["compare", "runs/nothing", "runs/other"], "no study here"),
+    "list of nothing": (["list"], "no such folder"),
+    "cleaning of nothing": (["clean", "runs/nothing"], "no study here"),
+    "completion of no shell": (["completion", "csh"], "'bash', 'zsh', 'fish'"),
     "no such command": (["lunch", "digits"], "`oraclegap --help` shows what there is"),
     "no such option": (["launch", "digits", "--ofline"], "`oraclegap --help` shows"),
     "two keys in one override": (["launch", "digits", "-o", "data.limit=1\nsearch.trials=2"], "more than one key"),
     "a spec's name of 5000 letters": (["launch", "x" * 5000], "too long"),
+    "groups by no expression": (["launch", "folder", "-o", "data.path=.", "-o", "data.group=^(bee"], "data.group"),
+    "groups of digits": (["launch", "digits", "-o", "data.group=^(.+)_\\d+"], "has no file names"),
     "ui open to all": (["ui", "--host", "0.0.0.0"], "0.0.0.0"),
 }
 

@@ -61,6 +61,40 @@ def test_the_live_table_shows_counts_the_best_and_what_runs(console):
     assert "0.9900 (trial 1)" in row and "2: epoch 7/30" in row
 
 
+def test_the_eta_counts_the_epochs_of_what_runs():
+    console = Console(file=io.StringIO(), live=False)
+    console.search_begins([], 4, {"hybrid": 30})
+    console.started -= 60  # a minute ago
+    assert console._eta() == ""
+    console.trial_progressed(trial(0, "running"), [{"epoch": 15}])
+    assert console._eta() == "ETA 7 min 00 s"  # half a trial in one minute, three and a half to go
+    console.trial_ended(trial(0)), console.trial_progressed(trial(1, "running"), [{"epoch": 30}])
+    assert console._eta() == "ETA 1 min 00 s"
+
+
+def test_quiet_shows_what_went_wrong_and_nothing_else():
+    quiet = Console(file=io.StringIO(), quiet=True)
+    quiet.search_begins([], 3, {"hybrid": 30})
+    quiet.trial_ended(trial(0)), quiet.say("a note"), quiet.search_ends()
+    quiet.job_done(Job(kind="retrain", inputs={}, run=print, label="the job"), {})
+    assert lines(quiet) == [] and not quiet.live_wanted
+    quiet.trial_ended(trial(1, "failed", reason="diverged"))
+    quiet.warn("MLflow: down"), quiet.job_done(Job(kind="fold", inputs={}, run=print, label="a fold"), {"reason": "oom"})
+    assert [line.split("  ETA")[0] for line in lines(quiet)] == ["[2/3] hybrid/0/1 failed: diverged", "MLflow: down", "a fold: failed: oom"]
+
+
+def test_no_color_is_honoured_by_the_live_table(monkeypatch):
+    import re
+
+    monkeypatch.setenv("NO_COLOR", "1"), monkeypatch.setenv("FORCE_COLOR", "1"), monkeypatch.setenv("TERM", "xterm-256color")
+    shown = Console(file=io.StringIO(), live=True)
+    shown.search_begins([], 2, {"hybrid": 30})
+    shown.trial_started(trial(0, "running")), shown.trial_ended(trial(0)), shown.search_ends()
+    text = shown.console.file.getvalue()
+    assert "hybrid" in text and "\x1b" in text  # it is a terminal
+    assert not re.search(r"\x1b\[[0-9;]*\b(3[0-8]|4[0-8]|9[0-7])[0-9;]*m", text)
+
+
 def test_a_markup_like_reason_is_printed_as_it_is(console):
     console.trial_ended(trial(1, "failed", reason="ValueError: [bold]x[/bold]"))
     assert "[bold]x[/bold]" in lines(console)[-1]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from study.errors import EnvironmentProblem
-from study.jobs import Job, run_jobs
-from study.runtime import ray_cluster
+from study.jobs import Job, WarmUp, run_jobs
+from study.runtime import Cluster, ray_cluster
 from study.spec import ResourcesSpec
 
 
@@ -103,3 +103,10 @@ def test_a_full_disk_is_the_environment_and_leaves_the_job_open(tmp_path, cluste
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced(tmp_path, cluster):
     assert run_jobs([a_job(die_once)], tmp_path, cluster) == [{"lived": True}]
+
+
+def test_workers_of_others_are_not_kept_waiting(tmp_path):
+    workers = WarmUp(Cluster(8, 0, 1, 0, grows=True), tmp_path)
+    workers.start()
+    workers.wait()
+    assert workers.started == []

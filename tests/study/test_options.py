@@ -1,4 +1,5 @@
-"""One study with everything that the default leaves out: splits, pruner, finalists, folds of every trial, post-hoc."""
+"""One study with everything that the default leaves out: splits, pruner, finalists, folds of every trial, post-hoc, weights to
+start from."""
 
 from __future__ import annotations
 
@@ -6,6 +7,10 @@ import json
 
 import pytest
 from conftest import overrides, run
+
+from trainables.checkpoint import write_tensors
+from trainables.files import sha256_of_file
+from trainables.networks import build_network
 
 pytestmark = pytest.mark.slow
 PAIRS = [
@@ -20,7 +25,8 @@ PAIRS = [
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("options")
-    done = run("launch", "digits", *overrides(*PAIRS), cwd=cwd)
+    write_tensors(cwd / "weights.safetensors", build_network("small_cnn", (8, 8, 1)).state_dict())
+    done = run("launch", "digits", *overrides(*PAIRS, "training.pretrained=weights.safetensors"), cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return cwd / "runs" / "options"
 
@@ -59,6 +65,28 @@ def test_posthoc_parameters_were_settled_within_their_ranges(study):
         assert 0.5 <= entry["settled"]["energy"]["temperature"] <= 5
         assert 1 <= entry["settled"]["knn"]["k"] <= 20
         assert entry["settled"]["msp"] == entry["settled"]["entropy"]
+
+
+def test_weights_to_start_from_are_told_of_everywhere(study):
+    summary, stamp = (load(study / name) for name in ("report/summary.json", "stamp.json"))
+    assert {row["pretrained"] for row in summary["rows"]} == {"weights.safetensors"}
+    weights = study.parent.parent / "weights.safetensors"
+    assert stamp["pretrained"] == {str(weights): sha256_of_file(weights)}
+    page = (study / "report" / "index.html").read_text()
+    assert "<td class=\"left\">weights.safetensors</td>" in page and "They may have been trained on the anomaly classes" in page
+
+
+def test_other_weights_are_refused(study, tmp_path):
+    """Whether launched from where it began or, by its folder, from elsewhere."""
+    path = study.parent.parent / "weights.safetensors"
+    kept = path.read_bytes()
+    try:
+        for change, words in (({}, "its SHA-256 differs"), ({"width": 0.5}, "do not fit")):
+            write_tensors(path, build_network("small_cnn", (8, 8, 1), **change).state_dict())
+            done = run("launch", study, cwd=tmp_path)
+            assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    finally:
+        path.write_bytes(kept)
 
 
 def test_the_second_split_can_be_exported(study):

@@ -12,7 +12,8 @@ import pytest
 
 import study.watchdog as watchdog
 from study.errors import EnvironmentProblem
-from study.runtime import Cluster, _cluster, _notes, ray_cluster
+from study.jobs import Job, WarmUp, run_jobs
+from study.runtime import Cluster, _cluster, _in_advance, _notes, ray_cluster
 from study.search import trials_at_a_time
 from study.spec import ResourcesSpec, StudySpec
 
@@ -54,6 +55,67 @@ def test_a_cluster_that_is_not_there_is_told_at_once(address):
 def test_a_cluster_without_a_token_is_told_of(monkeypatch, address, mode, warned):
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
     assert bool(_notes(address)) == warned and all("RAY_AUTH_MODE=token" in note for note in _notes(address))
+
+
+@pytest.mark.slow
+def test_trials_get_workers_that_were_started_in_advance_and_have_their_own_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    class Actor:  # in here, since workers cannot import a test file
+        def look(self) -> tuple[int, set[str], int]:
+            import torch
+
+            return os.getpid(), {"torch", "ray.tune", "trainables.fit"} - sys.modules.keys(), torch.get_num_threads()
+
+    with ray_cluster(ResourcesSpec(address="local")) as cluster:
+        import ray
+
+        cluster.wait_for_workers(120)  # longer than a study would: here, others use the machine too
+        waiting = {int(file.name) for file in cluster.ready.iterdir()}
+        assert len(waiting) == int(cluster.cpus)
+        like_tunes = ray.remote(Actor).options(runtime_env={"env_vars": {}}, num_cpus=1)  # as study.search has Tune do
+        for _ in range(4):  # a worker that Ray hears of late on a busy machine gets a later actor
+            actor = like_tunes.remote()
+            pid, missing, threads = ray.get(actor.look.remote())
+            if pid in waiting:
+                break
+            ray.kill(actor)
+        assert pid in waiting and threads == 1 and not missing
+    assert not cluster.ready.exists() and "OMP_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.slow
+def test_jobs_go_to_workers_that_the_search_has_warmed(tmp_path):
+    def whoami(*, folder: Path) -> dict:
+        return {"pid": os.getpid()}
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with ray_cluster(ResourcesSpec(address="local")) as cluster:
+        import ray
+
+        workers = WarmUp(cluster, scratch)
+        workers.start()
+        workers.start()
+        assert len(workers.started) == cluster.concurrency(0)
+        assert not ray.wait(workers.started, timeout=0.2)[0]  # they wait as long as the search goes on
+        scratch.rmdir()
+        workers.wait()
+        jobs = [Job(kind="who", inputs={"n": n}, run=whoami) for n in range(2)]
+        assert {result["pid"] for result in run_jobs(jobs, tmp_path, cluster)} <= set(ray.get(workers.started))
+
+
+@pytest.mark.parametrize(("cores", "cpus_per_trial", "expected"), [
+    (2, 1, True), (16, 0.5, True), (16, 2, False), (17, 1, False), (None, 1, True)])
+def test_workers_are_started_in_advance_where_nearly_all_will_have_a_trial(monkeypatch, cores, cpus_per_trial, expected):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert _in_advance(ResourcesSpec(cpus_per_trial=cpus_per_trial)) == expected
+
+
+def test_where_a_trial_takes_several_cpus_nobody_waits():
+    began = time.monotonic()
+    Cluster(8, 0, 4, 0).wait_for_workers()
+    assert time.monotonic() - began < 1
 
 
 SLEEP = "import time; time.sleep(60)"

@@ -49,6 +49,15 @@ def test_the_study_with_the_fewest_trials_goes_next_until_the_budget_is_used(tmp
     assert search.suggest("4") == Searcher.FINISHED
 
 
+def test_it_says_when_there_is_nothing_left_to_begin(tmp_path):
+    search, told = a_search(tmp_path, trials=1), []
+    search.nothing_left = lambda: told.append(len(search.live))
+    for n in range(2):
+        search.suggest(str(n))
+    assert told == []
+    assert search.suggest("2") == Searcher.FINISHED and told == [2]
+
+
 def test_the_ledger_is_told_before_anyone_else(tmp_path):
     search = a_search(tmp_path, trials=1)
     search.suggest("a")

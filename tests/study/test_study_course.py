@@ -12,7 +12,7 @@ from study.course import _pairs, measured_course
 from study.spec import StudySpec
 from trainables.files import read_json, write_json
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ RUNS = [text for _, _, runs, text in BLOCKS if runs]
 REFERENCES = ["method=toy:Cosine", "network=nets:tiny", "scorer=scores:Centroid", "signal=signals:participation_ratio",
               "source=pictures:inverted_digits"]
 LIGHT = ["search.trials=1", "training.epochs=2", "training.batch_size=64", "data.limit=60", "selection.folds=2",
-         'methods=["toy:Cosine"]', 'resources.address="local"']
+         'methods=["toy:Cosine"]', 'resources.address="local"', "analysis.questions=['signal_leaderboard', 'layers', 'roc']"]
 
 
 @pytest.fixture

@@ -12,12 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from study.mlflow_store import Changes, curve_points
-from study.mlflow_view import leaderboard
-from study.tracking import Projection, flatten
+from study.tracking import Projection
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = {"split": 0, "source": "digits", "digest": "ab12" * 16, "classes": ["0", "3"], "counts": {"train": 640},
@@ -285,39 +281,6 @@ def test_offline_writes_nothing_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@given(st.lists(st.integers(0, 6), max_size=12), st.integers(-1, 6))
-def test_curves_have_one_point_an_epoch_and_none_that_is_there(epochs, after):
-    told_rows = [rows(range(e, e + 1), late=i)[0] for i, e in enumerate(epochs)]
-    points, _ = curve_points(told_rows, after=after)
-    steps = [step for name, _, _, step in points if name == "val/nll"]
-    assert steps == sorted(set(steps))
-    assert all(step > after for step in steps)
-    assert max([after, *epochs]) == max([after, *steps])
-
-
-def test_changes_put_back_keep_the_later_word_and_the_order_of_rows():
-    early = Changes(tags={"state": "running", "a": "1"}, rows=[{"epoch": 0}], status="RUNNING", started_at=1.0)
-    both = early.then(Changes(tags={"state": "failed"}, rows=[{"epoch": 1}], status="FAILED", started_at=2.0))
-    assert (both.tags, both.status, both.started_at) == ({"state": "failed", "a": "1"}, "FAILED", 1.0)
-    assert [row["epoch"] for row in both.rows] == [0, 1]
-
-
-def test_nested_tables_become_dotted_parameters():
-    assert flatten({"a": {"b": {"c": 1}, "d": []}, "e": {}}) == {"a.b.c": 1, "a.d": [], "e": {}}
-
-
-def test_the_leaderboard_starts_with_the_selected_and_stays_within_mlflow_s_limit():
-    rows_ = [
-        {"method": "m", "split": 0, "trial": i, "state": "completed", "selected": i == 5, "scorer_auroc": i / 1000}
-        for i in range(200)
-    ]
-    board = leaderboard(rows_, experiment_id="1", run_ids={f"m/0/{i}": "a" * 32 for i in range(200)})
-    first, second = board.splitlines()[2:4]
-    assert "m/0/5]" in first
-    assert "m/0/199]" in second
-    assert len(board) < 8000
-
-
 def test_no_environment_variable_reaches_mlflow(root, monkeypatch):
     monkeypatch.setenv("ORACLEGAP_TEST_SECRET", "hunter2-in-the-environment")
     told(root, trials=1)
@@ -346,3 +309,24 @@ def test_the_database_appears_whole_or_not_at_all(tmp_path):
     before = path.stat().st_mtime_ns
     make_database(f"sqlite:///{path}", tmp_path)
     assert path.stat().st_mtime_ns == before
+
+
+def test_the_machines_load_is_shown_on_request(root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "1")
+    projection = Projection(root=root, study="s")
+    projection.study_started(spec={}, spec_text="", stamp={})
+    deadline = time.monotonic() + 60
+    wanted = "select distinct name from runs join metrics using (run_uuid) where key like 'system/cpu%'"
+    while not (found := query(root, wanted)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    projection.study_ended()
+    projection.close(60)
+    assert found == [("s",)] and projection.problems == []
+    assert query(root, "select status from runs") == [("FINISHED",)]
+
+
+def test_no_load_is_shown_unasked(root):
+    told(root)
+    assert query(root, "select count(*) from metrics where key like 'system/%'") == [(0,)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -147,6 +148,46 @@ def test_a_corrupt_checkpoint_costs_one_epoch_and_no_row_twice(view, tmp_path):
     assert resumed.epoch == 1
     assert finish(resumed)["weights_sha256"] == whole["weights_sha256"]
     assert [row["epoch"] for row in rows_of(folder)] == [1, 2, 3]
+
+
+def whole(folder):
+    """Every epoch once, a result, and nothing else."""
+    names = sorted(p.name for p in folder.iterdir())
+    return [row["epoch"] for row in rows_of(folder)] == [1, 2, 3] and names == [
+        "features.safetensors", "metrics.jsonl", "model.safetensors", "result.json"]
+
+
+def test_two_processes_that_have_one_trial_leave_one_whole_trial(view, tmp_path):
+    """A node that was only thought dead, a worker that outlives its driver: both train, and both train the same."""
+    alone = finish(start(view, tmp_path / "alone"))
+    old = start(view, tmp_path / "both")
+    old.step()
+    new = start(view, tmp_path / "both")
+    old.step()
+    late = start(view, tmp_path / "both")  # begun, and never heard of again
+    new.step()
+    first = finish(old)
+    assert whole(tmp_path / "both")
+    last = finish(new)
+    assert whole(tmp_path / "both") and last == first
+    assert late.epoch == 2 and finish(late) == first and whole(tmp_path / "both")
+    assert first["weights_sha256"] == alone["weights_sha256"] and first["features_sha256"] == alone["features_sha256"]
+
+
+def test_who_is_overtaken_takes_the_result_that_is_there(view, tmp_path):
+    old = start(view, tmp_path)
+    new = start(view, tmp_path)
+    done = finish(new)
+    assert old.step()["epoch"] == 1 and old.done and old.finish() == done
+    assert whole(tmp_path)
+
+
+def test_a_folder_that_vanishes_is_the_machines_fault(view, tmp_path):
+    training = start(view, tmp_path / "trial")
+    shutil.rmtree(tmp_path / "trial")
+    with pytest.raises(FileNotFoundError, match="trial"):
+        training.step()
+    assert not (tmp_path / "trial").exists()
 
 
 def test_killed_between_row_and_checkpoint_repeats_the_epoch_once(view, tmp_path):

@@ -42,6 +42,6 @@ def test_resnet34_is_the_study_s_network():
 
 
 def test_unknown_network_names_the_nearest():
-    assert network_names() == ["small_cnn", "resnet18", "resnet34"]
+    assert network_names() == ["small_cnn", "resnet18", "resnet34", *(f"resnet{n}_torchvision" for n in (18, 34, 50))]
     with pytest.raises(ValueError, match="'resnet18'"):
         build_network("resnet19", (32, 32, 3))

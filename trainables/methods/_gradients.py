@@ -19,6 +19,8 @@ def differentiable(images: Tensor) -> Iterator[Tensor]:
 
 
 def in_parts(embed: Callable[[Tensor], dict[str, Tensor]], images: Tensor) -> dict[str, Tensor]:
-    """``embed`` of ``GRADIENT_BATCH`` images at a time, its tensors joined."""
+    """``embed`` of ``GRADIENT_BATCH`` images at a time, its tensors joined; of a traced batch, whose size is not known, at once."""
+    if isinstance(images.shape[0], torch.SymInt):
+        return embed(images)
     parts = [embed(part) for part in images.split(GRADIENT_BATCH)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

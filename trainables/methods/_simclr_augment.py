@@ -146,5 +146,5 @@ def fixed_crops(images: Tensor, count: int, *, area: float = 0.54) -> list[Tenso
         x, y = (2 * (index * step % 1) - 1 for step in (0.7548776662466927, 0.5698402909980532))
         place = images.new_tensor([x, y], dtype=torch.float32) * (1 - side)
         sides = torch.full_like(place, side)
-        crops.append(resized_crop(images, sides.expand(len(images), 2), place.expand(len(images), 2)))
+        crops.append(resized_crop(images, sides.expand(images.shape[0], 2), place.expand(images.shape[0], 2)))
     return crops

@@ -95,7 +95,7 @@ class Auxiliary(Classifier):
     @torch.no_grad()
     def embed(self, model, images) -> dict[str, Tensor]:
         z, logits = model(images)
-        confidence = torch.zeros(len(images), device=images.device)
+        confidence = images.new_zeros(images.shape[0])  # len() would fix the number of images in a traced graph
         for label, turn in enumerate(model.turns):
             latent = model.encoder(torch.rot90(images, turn, (2, 3))) if turn else z
             confidence += model.rotation(latent).float().log_softmax(1)[:, label]

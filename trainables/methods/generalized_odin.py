@@ -59,7 +59,7 @@ class Denominator(nn.Module):
         raw, norm = self.linear(z), self.norm
         if norm is None:
             return F.softplus(raw) + SOFTPLUS_FLOOR
-        if len(z) > 1 or not self.training:
+        if not self.training or len(z) > 1:  # in this order: asking for the length would fix it in a traced graph
             return torch.sigmoid(norm(raw)).clamp_min(SIGMOID_FLOOR)
         # an image alone has no batch statistics
         raw = F.batch_norm(raw, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

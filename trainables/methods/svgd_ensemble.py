@@ -82,7 +82,7 @@ class SVGDEnsemble(Ensemble):
 
     @torch.no_grad()
     def adjust_gradients(self, model, params) -> None:
-        trained, members = list(model.members.parameters()), len(model.members)
+        trained, members = [p for p in model.members.parameters() if p.requires_grad], len(model.members)
         for parameter in trained:
             decay = params["weight_decay"] if parameter.ndim > 1 else 0.0
             parameter.grad.mul_(members).add_(parameter, alpha=decay)
