@@ -82,6 +82,8 @@ VARIANTS: dict[str, tuple[Callable, dict, dict]] = {
     "20 pixels for a third": (progressive(((1 / 3, 20),)), {}, {}),
     "24 pixels for half": (progressive(((1 / 2, 24),)), {}, {}),
     "16, 24, 32 pixels": (progressive(((0.3, 16), (0.65, 24))), {}, {}),
+    "bfloat16": (nothing, {"precision": "bfloat16"}, {}),
+    "bfloat16; 16, 24, 32 pixels": (progressive(((0.3, 16), (0.65, 24))), {"precision": "bfloat16"}, {}),
     "width 0.75": (nothing, {}, {"width": 0.75}),
 }
 

@@ -54,6 +54,7 @@ MEANINGS = {
     "training.early_stopping": "false: model and signals are the last epoch's; true: those of the epoch of the best val_accuracy",
     "training.batch_size": "images a step",
     "training.sampler": "`uniform`: each image once an epoch; `balanced`: each class equally often",
+    "training.precision": "`auto`: bfloat16 on CUDA, float32 on a CPU; `bfloat16` is faster on CPUs with AMX, `float32` exact anywhere",
     "training.pretrained": "a local file of weights for the encoder to start from: safetensors or a state dict",
     "training.freeze_backbone": "leave these weights as they are",
     "search.trials": "of each method and split, the default configuration first",

@@ -42,7 +42,7 @@ def doctor(spec: StudySpec | None = None, *, root: str | Path = "runs", address:
     resources = resources.model_copy(update={"address": address}) if address else resources
     found = [found for check in (_python, _packages, _own_packages) for found in check()]
     found += _storage(Path(root)) + _services(Path(root), spec)
-    found += _cluster(resources, Path(root))
+    found += _cluster(resources, Path(root), asks_for_bfloat16(spec))
     return {"well": all(row.state != "failed" for row in found), "checks": [vars(row) for row in found]}
 
 
@@ -137,7 +137,7 @@ def _asked(name: str, question: Callable[[], str]) -> Finding:
 
 
 # ----------------------------------------------------------------------------------------------------------- cluster
-def _cluster(resources: ResourcesSpec, root: Path) -> list[Finding]:
+def _cluster(resources: ResourcesSpec, root: Path, bfloat16: bool) -> list[Finding]:
     """Every node of a cluster that runs; of a local one that a launch would start, this machine."""
     from study.runtime import joined_cluster
 
@@ -146,9 +146,10 @@ def _cluster(resources: ResourcesSpec, root: Path) -> list[Finding]:
             if ray is None:
                 here = _look(None)
                 return [Finding("cluster", "ok", f"none runs here: a launch starts one of {os.cpu_count()} CPUs"),
-                        *_gpus({"this machine": here}, resources)]
+                        *_processors({"this machine": here}, bfloat16), *_gpus({"this machine": here}, resources)]
             nodes = dict(_ask_nodes(ray, root))
-            return [*_nodes(nodes), *_same(nodes), *_clocks(nodes), *_shared(nodes, root), *_gpus(nodes, resources),
+            return [*_nodes(nodes), *_same(nodes), *_clocks(nodes), *_shared(nodes, root),
+                    *_processors(nodes, bfloat16), *_gpus(nodes, resources),
                     *(Finding("token", "doubt", note) for note in notes)]
     except EnvironmentProblem as error:
         return [Finding("cluster", "failed", str(error))]
@@ -185,9 +186,11 @@ def _look(probe: str | None) -> dict[str, Any]:
     """Runs on a node: what is there."""
     import torch
 
+    from trainables.precision import cpu_has_bfloat16
+
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {"python": sys.version.split()[0], "versions": _versions(COMPARED), "time": time.time(), "gpus": gpus,
-            "sees": bool(probe) and Path(probe).exists(),
+            "sees": bool(probe) and Path(probe).exists(), "bfloat16": cpu_has_bfloat16(),
             "mps": bool(os.environ.get("CUDA_MPS_PIPE_DIRECTORY")) or Path("/tmp/nvidia-mps/control").exists()}
 
 
@@ -225,6 +228,26 @@ def _shared(nodes: dict[str, dict], root: Path) -> list[Finding]:
         return [Finding("shared storage", "failed", f"{root.resolve()} is not the same place on {', '.join(blind)}; choose one "
                                                     "that all share, with --root")]
     return [Finding("shared storage", "ok", f"{root.resolve()} is seen from every node")]
+
+
+def asks_for_bfloat16(spec: StudySpec | None) -> bool:
+    """Whether any method's training does, other than by ``"auto"``."""
+    return spec is not None and any(
+        spec.training.for_method(method).get("precision") == "bfloat16" for method in spec.methods)
+
+
+def _processors(nodes: dict[str, dict], asked: bool) -> list[Finding]:
+    """Nothing where CPUs cannot train in bfloat16 and nobody asks them to."""
+    with_it = {name: seen["bfloat16"] for name, seen in _answering(nodes) if not seen["gpus"]}
+    lacking = [name for name, has in with_it.items() if not has]
+    if asked and lacking:
+        return [Finding("bfloat16", "doubt", f"{lacking[0]} has no AMX and no GPU: training.precision = \"bfloat16\" is many times "
+                                             "slower there than \"float32\"")]
+    if not with_it or lacking:
+        return []
+    words = "asked for, and every CPU has it (AMX)" if asked else (
+        "every CPU has it (AMX): training.precision = \"bfloat16\" may train faster here")
+    return [Finding("bfloat16", "ok", words)]
 
 
 def _gpus(nodes: dict[str, dict], resources: ResourcesSpec) -> list[Finding]:

@@ -17,7 +17,7 @@ from study.spec_table import Table, known
 NETWORKS = ("small_cnn", "resnet18", "resnet34", "resnet18_torchvision", "resnet34_torchvision", "resnet50_torchvision")
 #: Keys that came later, and what they are where a spec does not name them: left out of what names trials and jobs, so that
 #: studies from before there were any stay what they are.
-LATER = {"sampler": "uniform", "pretrained": "", "freeze_backbone": False}
+LATER = {"sampler": "uniform", "precision": "auto", "pretrained": "", "freeze_backbone": False}
 
 
 class TrainingSpec(Table):
@@ -28,6 +28,7 @@ class TrainingSpec(Table):
     early_stopping: bool = False
     batch_size: Annotated[int, Field(ge=2, le=2**20)] = 128
     sampler: Literal["uniform", "balanced"] = "uniform"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     pretrained: str = ""
     freeze_backbone: bool = False
     overrides: dict[str, dict[str, Any]] = {}

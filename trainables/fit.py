@@ -27,6 +27,7 @@ from trainables.files import derive_seed, digest_of, write_atomic, write_json
 from trainables.inference import embed_images, load_model, pick_device, read_features, read_result, to_device
 from trainables.methods import get_method
 from trainables.methods.base import Diverged
+from trainables.precision import autocast
 from trainables.sampling import epoch_order
 from trainables.sgd import SGD
 
@@ -50,6 +51,7 @@ class TrainSettings:
     early_stopping: bool = False  # keep the epoch of the best val_accuracy instead of the last
     batch_size: int = 128
     sampler: str = "uniform"  # uniform: every image once an epoch; balanced: every class equally often
+    precision: str = "auto"  # of training: float32, bfloat16, or auto: bfloat16 on CUDA and float32 on a CPU
     pretrained: str = ""  # a file of weights for the encoder to start from
     freeze_backbone: bool = False  # and to stay at
     pretrained_sha256: str = ""  # which the file must have, where it is given
@@ -170,6 +172,8 @@ class Training:
                     if k in ("network", "epochs", "early_stopping", "batch_size")}
         if self.settings.sampler != "uniform":  # left out where it is, as before there was another
             settings["sampler"] = self.settings.sampler
+        if self.settings.precision != "auto":
+            settings["precision"] = self.settings.precision
         if self.settings.pretrained:
             digest = weights_digest(self.settings.pretrained, expected=self.settings.pretrained_sha256)
             settings |= {"pretrained": digest, "freeze": self.settings.freeze_backbone}
@@ -314,7 +318,7 @@ class _Stream:
         images, targets = training.augment.batch(index, self.generator), training.labels[index]
         images, targets = mix(images, targets, training.params, num_classes=len(training.view.classes),
                               generator=self.host)
-        with _autocast(training.device):
+        with autocast(training.device, training.settings.precision):
             loss, _ = training.method.loss(member, images, targets, training.params, self.generator)
         return loss
 
@@ -336,11 +340,6 @@ def fit(
         if report is not None:
             report(row)
     return training.finish()
-
-
-def _autocast(device: torch.device):
-    """bf16 on CUDA; a CPU stays in float32, where bf16 is slower unless it has AMX."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from conftest import run
 
 from study import doctor as place
-from study.doctor import _clocks, _gpus, _nodes, _same, _shared, _versions, doctor, doctor_text
+from study.doctor import _clocks, _gpus, _nodes, _processors, _same, _shared, _versions, doctor, doctor_text
 from study.spec import ResourcesSpec, StudySpec
 
 
@@ -40,13 +40,25 @@ def test_what_is_wrong_is_named(tmp_path, monkeypatch):
 def nodes():
     """What two nodes of a good cluster answer."""
     seen = {"python": sys.version.split()[0], "versions": _versions(place.COMPARED), "time": 10.0, "sent": 9.9, "received": 10.2,
-            "gpus": ["H100"], "mps": True, "sees": True, "resources": {"CPU": 8.0, "GPU": 1.0}}
+            "gpus": ["H100"], "mps": True, "sees": True, "bfloat16": False, "resources": {"CPU": 8.0, "GPU": 1.0}}
     return {"a": dict(seen), "b": dict(seen)}
 
 
 def test_good_nodes(nodes, tmp_path):
     found = [*_nodes(nodes), *_same(nodes), *_clocks(nodes), *_shared(nodes, tmp_path), *_gpus(nodes, ResourcesSpec())]
     assert {row.state for row in found} == {"ok"} and found[-1].words == "2 (H100), 4 trials on each"
+
+
+def test_cpus_with_bfloat16_are_told_of(nodes):
+    assert not _processors(nodes, True)  # GPUs have it
+    for seen in nodes.values():
+        seen["gpus"] = []
+    assert not _processors(nodes, False)
+    nodes["a"]["bfloat16"] = True
+    assert not _processors(nodes, False)  # what not every trial could use is no advice
+    nodes["b"]["bfloat16"] = True
+    (advice,), (asked,) = _processors(nodes, False), _processors(nodes, True)
+    assert {advice.state, asked.state} == {"ok"} and "may train faster" in advice.words and "asked for" in asked.words
 
 
 @pytest.mark.parametrize(("change", "check", "state", "words"), [
@@ -56,6 +68,7 @@ def test_good_nodes(nodes, tmp_path):
     ({"time": 1.0}, _clocks, "failed", "b is off by 9 s"),
     ({"sees": False}, lambda nodes: _shared(nodes, place.Path("runs")), "failed", "is not the same place on b"),
     ({"mps": False}, lambda nodes: _gpus(nodes, ResourcesSpec()), "doubt", "no CUDA MPS on b"),
+    ({"gpus": []}, lambda nodes: _processors(nodes, True), "doubt", "b has no AMX and no GPU"),
 ])
 def test_a_bad_node_is_named(nodes, change, check, state, words):
     nodes["b"].update(change)
