@@ -41,6 +41,7 @@ QUIET = {
 }
 
 MOST_IN_ADVANCE = 16  # workers that a cluster of our own starts before they are asked for
+PATIENCE = 10.0  # seconds without a sign from them
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,19 @@ class Cluster:
             fit = min(fit, trials_on_a_card(self.gpus_per_trial) * int(self.gpus))
         return min(fit, wanted) if wanted else fit
 
-    def wait_for_workers(self, seconds: float = 8.0) -> None:
-        """Until those that were started in advance are ready: asked before, Ray would start others beside them."""
+    def wait_for_workers(self, patience: float = PATIENCE) -> None:
+        """Until those that were started in advance are ready: asked before, Ray would start others beside them.
+
+        Not longer than ``patience`` seconds without a sign from any of them: on a busy machine each import takes its time,
+        but of a worker that died nothing more is heard.
+        """
         if self.ready is None:
             return
-        deadline = time.monotonic() + seconds
-        while len(list(self.ready.iterdir())) < int(self.cpus) and time.monotonic() < deadline:
+        signs, heard = set(), time.monotonic()
+        while sum(name.isdigit() for name in signs) < int(self.cpus) and time.monotonic() < heard + patience:
             time.sleep(0.02)
+            if (now := {file.name for file in self.ready.iterdir()}) != signs:
+                signs, heard = now, time.monotonic()
         time.sleep(0.3)  # they tell Ray after they have told us
 
 

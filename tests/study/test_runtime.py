@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -70,8 +71,8 @@ def test_trials_get_workers_that_were_started_in_advance_and_have_their_own_thre
     with ray_cluster(ResourcesSpec(address="local")) as cluster:
         import ray
 
-        cluster.wait_for_workers(120)  # longer than a study would: here, others use the machine too
-        waiting = {int(file.name) for file in cluster.ready.iterdir()}
+        cluster.wait_for_workers(60)  # more patiently than a study: here, others use the machine too
+        waiting = {int(file.name) for file in cluster.ready.iterdir() if file.name.isdigit()}
         assert len(waiting) == int(cluster.cpus)
         like_tunes = ray.remote(Actor).options(runtime_env={"env_vars": {}}, num_cpus=1)  # as study.search has Tune do
         for _ in range(4):  # a worker that Ray hears of late on a busy machine gets a later actor
@@ -82,6 +83,34 @@ def test_trials_get_workers_that_were_started_in_advance_and_have_their_own_thre
             ray.kill(actor)
         assert pid in waiting and threads == 1 and not missing
     assert not cluster.ready.exists() and "OMP_NUM_THREADS" not in os.environ
+
+
+def heard(ready, words, cpus=2.0) -> float:
+    """Seconds that a search waits for workers who say ``words``, {seconds: file name}, patient for 0.4 s."""
+    def speak() -> None:
+        began = time.monotonic()
+        for when, word in words.items():
+            time.sleep(max(0.0, began + when - time.monotonic()))
+            (ready / word).touch()
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    began = time.monotonic()
+    Cluster(cpus, 0, 1, 0, ready=ready).wait_for_workers(0.4)
+    took = time.monotonic() - began
+    speaker.join()
+    return took
+
+
+def test_slow_workers_are_waited_for_and_silent_ones_are_not(tmp_path):
+    for name in ("slow", "dead", "half", "none"):
+        (tmp_path / name).mkdir()
+    steps = {0.2: "11.began", 0.4: "12.began", 0.6: "11.torch", 0.8: "12.torch", 1.0: "11", 1.2: "12"}
+    assert heard(tmp_path / "slow", steps) >= 1.2
+    assert heard(tmp_path / "dead", {0.1: "11.began", 1.1: "12.began"}) < 1.0
+    assert heard(tmp_path / "half", {0.0: "11", 1.0: "12"}) < 0.9
+    assert heard(tmp_path / "none", {0.0: "11"}, cpus=0.5) < 0.8
+    Cluster(2, 0, 1, 0).wait_for_workers(60)  # nobody was started: returns at once
 
 
 @pytest.mark.slow
