@@ -18,6 +18,9 @@ TINY = ["search.trials=2", "training.epochs=4", "training.batch_size=64", "name=
         'methods=["classifier", "hybrid"]']
 ELSEWHERE = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "ORACLEGAP_LEDGER_PASSWORD")
 ORACLEGAP = [sys.executable, "-m", "study"]
+#: A Ray cluster of one CPU for a study that is not about trials beside each other (``faults/`` and the notebook are): three tests
+#: run at a time as it is, and each worker takes 4 s of a core to import what it needs.
+ONE_CPU = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
 
 
 def pytest_collection_modifyitems(items):
@@ -42,7 +45,7 @@ def run(*arguments: str, cwd: Path, timeout: float = 240, **environment: str) ->
     """Runs ``oraclegap`` as a process of its own."""
     return subprocess.run(
         [*ORACLEGAP, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=timeout,
-        env={**{k: v for k, v in os.environ.items() if k not in ELSEWHERE}, "COLUMNS": "100", **environment}, check=False,
+        env={**{k: v for k, v in os.environ.items() if k not in ELSEWHERE}, "COLUMNS": "100", **ONE_CPU, **environment}, check=False,
     )
 
 
