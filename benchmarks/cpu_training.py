@@ -88,6 +88,16 @@ VARIANTS: dict[str, tuple[Callable, dict, dict]] = {
 }
 
 
+def feasible(variants: list[str]) -> list[str]:
+    """Without those in bfloat16 where the CPU has no instructions for it: they would take hours."""
+    from trainables.precision import cpu_has_bfloat16
+
+    left_out = [] if cpu_has_bfloat16() else [name for name in variants if VARIANTS[name][1].get("precision") == "bfloat16"]
+    if left_out:
+        print(f"left out, since this CPU has no AMX: {', '.join(left_out)}", file=sys.stderr)
+    return [name for name in variants if name not in left_out]
+
+
 def train(view, name: str, base: dict, limit_epochs: int) -> dict:
     """One variant, trained to its end."""
     from search_spaces import get_space
@@ -143,6 +153,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print the rows alone")
     options = parser.parse_args()
+    options.variants = feasible(options.variants)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         view, spec = prepared(options.path, options.limit, Path(name))

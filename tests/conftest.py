@@ -18,9 +18,11 @@ TINY = ["search.trials=2", "training.epochs=4", "training.batch_size=64", "name=
         'methods=["classifier", "hybrid"]']
 ELSEWHERE = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "ORACLEGAP_LEDGER_PASSWORD")
 ORACLEGAP = [sys.executable, "-m", "study"]
-#: A Ray cluster of one CPU for a study that is not about trials beside each other (``faults/`` and the notebook are): three tests
-#: run at a time as it is, and each worker takes 4 s of a core to import what it needs.
+#: A Ray cluster of one CPU for a study that is not about trials beside each other (``faults/test_driver.py`` and
+#: ``test_cluster.py`` are): three tests run at a time as it is, and each worker takes 4 s of a core to import what it needs.
 ONE_CPU = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
+#: Ray's own 15 lets workers starve for as long as other tests compute, and then the driver waits for them.
+os.environ.update({"RAY_worker_niceness": "0"})
 
 
 def pytest_collection_modifyitems(items):

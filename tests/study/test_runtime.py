@@ -45,6 +45,8 @@ def test_a_local_cluster_has_so_many_trials_and_one_of_others_as_many_as_come():
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "[::1]:9", "no-such-host.invalid:6379"])
 def test_a_cluster_that_is_not_there_is_told_at_once(address):
+    import ray  # noqa: F401  (which takes seconds on a busy machine)
+
     began = time.monotonic()
     with pytest.raises(EnvironmentProblem, match=r"no Ray cluster at .*start one"), ray_cluster(ResourcesSpec(address=address)):
         pass
