@@ -48,7 +48,7 @@ bench: setup
 	$(OF_IMAGES)$(RUN)/python benchmarks/against_naive.py --data cifar10 --path $(CIFAR10) --runs 1 --trials 1
 	$(OF_IMAGES)$(RUN)/python benchmarks/cpu_training.py --path $(CIFAR10) --limit 600 --epochs 4
 
-# The tables of README and benchmarks/README.md: an hour and a half.
+# The tables of README and benchmarks/README.md: hours.
 bench-full: setup
 	$(RUN)/python benchmarks/harness_cost.py --runs 3
 	$(RUN)/python benchmarks/against_naive.py --runs 3

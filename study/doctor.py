@@ -42,7 +42,7 @@ def doctor(spec: StudySpec | None = None, *, root: str | Path = "runs", address:
     resources = resources.model_copy(update={"address": address}) if address else resources
     found = [found for check in (_python, _packages, _own_packages) for found in check()]
     found += _storage(Path(root)) + _services(Path(root), spec)
-    found += _cluster(resources, Path(root), asks_for_bfloat16(spec))
+    found += _cluster(resources, Path(root), _asks_for_bfloat16(spec))
     return {"well": all(row.state != "failed" for row in found), "checks": [vars(row) for row in found]}
 
 
@@ -230,7 +230,7 @@ def _shared(nodes: dict[str, dict], root: Path) -> list[Finding]:
     return [Finding("shared storage", "ok", f"{root.resolve()} is seen from every node")]
 
 
-def asks_for_bfloat16(spec: StudySpec | None) -> bool:
+def _asks_for_bfloat16(spec: StudySpec | None) -> bool:
     """Whether any method's training does, other than by ``"auto"``."""
     return spec is not None and any(
         spec.training.for_method(method).get("precision") == "bfloat16" for method in spec.methods)

@@ -170,10 +170,9 @@ class Training:
         """Digest of all that decides the weights, so that no folder is continued as another trial."""
         settings = {k: v for k, v in asdict(self.settings).items()
                     if k in ("network", "epochs", "early_stopping", "batch_size")}
-        if self.settings.sampler != "uniform":  # left out where it is, as before there was another
-            settings["sampler"] = self.settings.sampler
-        if self.settings.precision != "auto":
-            settings["precision"] = self.settings.precision
+        for name, before in (("sampler", "uniform"), ("precision", "auto")):
+            if (value := getattr(self.settings, name)) != before:  # left out where it is, as before there was another
+                settings[name] = value
         if self.settings.pretrained:
             digest = weights_digest(self.settings.pretrained, expected=self.settings.pretrained_sha256)
             settings |= {"pretrained": digest, "freeze": self.settings.freeze_backbone}

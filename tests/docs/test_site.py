@@ -50,7 +50,6 @@ def test_the_notebook_runs_from_beginning_to_end(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(DOCS / "notebooks" / "first_study.ipynb", as_version=4)
     kept = [bool(cell.get("outputs")) for cell in notebook.cells if cell.cell_type == "code"]
-    # a guard against hanging: beside two other tests on a slow machine a cell has taken two minutes
-    NotebookClient(notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=170, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert (tmp_path / "runs" / "notebook" / "report" / "index.html").exists()
     assert [bool(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"] == kept and all(kept)
