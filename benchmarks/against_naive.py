@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,8 @@ def main() -> None:
     size |= {key: value for key in ("workers", "epochs") if (value := getattr(options, key)) is not None}
     if options.data == "cifar10" and not options.path:
         parser.error("--path: where the CIFAR-10 images lie")
+    forests = "scikit-learn-intelex (the extra `fast`)" if find_spec("sklearnex") else "scikit-learn"
+    print(f"{options.data}: the study's forests by {forests}, the script's by scikit-learn", flush=True)
     ratios, training = [], []
     for run in range(options.runs):
         ours, script, apart, trained = one_run(options, size)

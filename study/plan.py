@@ -18,7 +18,6 @@ SHOWN_CONFIGURATIONS = 3
 def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
     """The plan as plain values; ``cost`` counts trainings in units of one classifier training."""
     from study.warm_start import check_source
-    from trainables.methods import get_method
 
     check_source(spec, folder)
     names = [(method, split) for split in spec.data.splits for method in spec.methods]
@@ -32,8 +31,7 @@ def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
     counts = {kind: number * len(names) for kind, number in per_name.items()}
     counts["fold models"] = sum(folded[method] * spec.selection.folds for method, _ in names)
     counts["reveals"] = (spec.search.trials + len(spec.data.seeds) - 1) * len(names) * anomalies
-    epochs = {method: spec.training.for_method(method)["epochs"] / spec.training.epochs for method in spec.methods}
-    each = {method: get_method(method).info.relative_cost * epochs[method] for method in spec.methods}
+    each = relative_costs(spec)
     cost = sum(each[method] * (sum(per_name.values()) + folded[method] * spec.selection.folds) for method, _ in names)
     return {
         "study": spec.name, "folder": str(folder), "begun": (folder / "spec.toml").exists(), "jobs": counts,
@@ -42,6 +40,14 @@ def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
         "enqueued": {f"{method}/{split}": len(spec.first_configurations(method)) - 1 for method, split in names},
         "spaces": {method: _describe(spec, method) for method in spec.methods},
     }
+
+
+def relative_costs(spec: StudySpec) -> dict[str, float]:
+    """What one training of each method costs, in trainings of the classifier with the study's epochs."""
+    from trainables.methods import get_method
+
+    return {method: get_method(method).info.relative_cost * spec.training.for_method(method)["epochs"] / spec.training.epochs
+            for method in spec.methods}
 
 
 def first_configurations(spec: StudySpec, count: int, folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 
 from study.errors import EnvironmentProblem
 from study.ledger import Ledger, TrialRecord
+from study.plan import relative_costs
 from study.runtime import Cluster, require_seen
 from study.spec import StudySpec
 from trainables.files import read_json
@@ -38,13 +39,17 @@ class Observer(Protocol):
 
 
 class LedgerSearch(Searcher):
-    """Asks and tells one Optuna study per (method, split); the one with the fewest trials goes next."""
+    """Asks and tells one Optuna study per (method, split); the one with the fewest trials goes next.
+
+    The last round goes by cost, the dearest method first, so that the search does not end in one long trial alone.
+    """
 
     def __init__(self, ledger: Ledger, observers: list[Observer], *, nothing_left: Callable[[], None] = lambda: None):
         super().__init__(metric="objective", mode="max")
         self.ledger, self.observers, self.nothing_left = ledger, observers, nothing_left
         self.budget = ledger.spec.search.trials
         self.asked = {name: ledger.asked(*name) for name in ledger.names()}
+        self.costs = relative_costs(ledger.spec)
         self.unfinished = [(name, trial) for name in ledger.names() for trial in ledger.unfinished(*name)]
         self.live: dict[str, tuple[tuple[str, int], Any]] = {}
         self.errors: dict[str, str] = {}
@@ -58,7 +63,7 @@ class LedgerSearch(Searcher):
         if self.unfinished:
             name, trial = self.unfinished.pop(0)
         else:
-            name = min(self.asked, key=self.asked.get)
+            name = min(self.asked, key=self._place)
             if self.asked[name] >= self.budget:
                 self.nothing_left()
                 return Searcher.FINISHED
@@ -70,6 +75,10 @@ class LedgerSearch(Searcher):
             observer.trial_started(record)
         return {"method": name[0], "split": name[1], "number": trial.number, "params": record.params,
                 "prunable": name[0] in self.prunable}
+
+    def _place(self, name: tuple[str, int]) -> tuple[int, float]:
+        asked = self.asked[name]
+        return asked, -self.costs[name[0]] if asked == self.budget - 1 else 0.0
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Passes the new epochs on; the scheduler has already judged them."""

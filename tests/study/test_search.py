@@ -41,12 +41,21 @@ def states(search: LedgerSearch) -> list[tuple[str, str]]:
 
 
 def test_the_study_with_the_fewest_trials_goes_next_until_the_budget_is_used(tmp_path):
-    search = a_search(tmp_path)
-    asked = [search.suggest(str(n)) for n in range(4)]
-    assert [(a["method"], a["number"]) for a in asked] == [
+    search = a_search(tmp_path, trials=3)
+    asked = [search.suggest(str(n)) for n in range(6)]
+    assert [(a["method"], a["number"]) for a in asked[:4]] == [
         ("classifier", 0), ("hybrid", 0), ("classifier", 1), ("hybrid", 1)
     ]
-    assert search.suggest("4") == Searcher.FINISHED
+    # the last round: the dearer method first
+    assert [(a["method"], a["number"]) for a in asked[4:]] == [("hybrid", 2), ("classifier", 2)]
+    assert search.suggest("6") == Searcher.FINISHED
+
+
+def test_costs_in_the_last_round_go_by_the_methods_own_epochs(tmp_path):
+    spec = StudySpec.parse({"name": "x", "methods": ["classifier", "hybrid"], "search": {"trials": 1},
+                            "training": {"epochs": 10, "hybrid": {"epochs": 2}}})
+    search = LedgerSearch(Ledger(spec, tmp_path), [])
+    assert [search.suggest(str(n))["method"] for n in range(2)] == ["classifier", "hybrid"]
 
 
 def test_it_says_when_there_is_nothing_left_to_begin(tmp_path):
@@ -59,7 +68,7 @@ def test_it_says_when_there_is_nothing_left_to_begin(tmp_path):
 
 
 def test_the_ledger_is_told_before_anyone_else(tmp_path):
-    search = a_search(tmp_path, trials=1)
+    search = a_search(tmp_path, trials=2)
     search.suggest("a")
     search.on_trial_result("a", {"rows": [{"epoch": 1}]})
     search.on_trial_complete("a", {"rows": [{"epoch": 2}], "outcome": [OUTCOME]})
