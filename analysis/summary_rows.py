@@ -1,6 +1,6 @@
 """Reading a study's summary: the one place that knows the field names of summary.json's rows and how numbers are worded.
 
-Pure functions over plain dicts (see DESIGN.md, summary.json). Anything may be missing or null: a trial that failed, a
+Pure functions over plain dicts (study/SUMMARY.md). Anything may be missing or null: a trial that failed, a
 study without anomalies, an oracle representation that was never trained. Nothing here raises for a missing number.
 """
 from __future__ import annotations

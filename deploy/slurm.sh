@@ -7,7 +7,7 @@
 #SBATCH --cpus-per-task=16
 #SBATCH --gpus-per-task=1
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:INT@120
+#SBATCH --signal=INT@120
 set -euo pipefail
 
 ROOT="${ORACLEGAP_ROOT:-$PWD/runs}"      # a folder that every node sees
@@ -16,7 +16,8 @@ NODES="${SLURM_JOB_NUM_NODES:-1}"
 if [[ -n "${SLURM_JOB_NODELIST:-}" ]]; then
     HEAD="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
     ADDRESS="$(getent ahostsv4 "$HEAD" | awk 'NR == 1 { print $1 }'):$PORT"
-    START=(srun --ntasks="$NODES" --ntasks-per-node=1)
+    # since Slurm 22.05 srun does not take over --cpus-per-task
+    START=(srun --ntasks="$NODES" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}")
 else
     ADDRESS="127.0.0.1:$PORT"
     START=()
@@ -27,10 +28,8 @@ RAY_AUTH_TOKEN="${RAY_AUTH_TOKEN:-$(python3 -c 'import secrets; print(secrets.to
 export RAY_AUTH_TOKEN
 export RAY_USAGE_STATS_ENABLED=0
 
-# srun's tasks get SIGINT two minutes before the end (above): the study is then saved and can be continued.
-trap 'kill -INT "$RUN" 2>/dev/null' INT TERM
+# Two minutes before the end Slurm sends SIGINT to the job's steps (above). Whether the launch then ends in order or is killed
+# before it could: every finished epoch is on the disk.
 "${START[@]}" ray symmetric-run --address "$ADDRESS" --min-nodes "$NODES" \
     ${SLURM_CPUS_PER_TASK:+--num-cpus="$SLURM_CPUS_PER_TASK"} -- \
-    oraclegap launch "$@" --root "$ROOT" -o resources.address="\"$ADDRESS\"" &
-RUN=$!
-wait "$RUN" || { CODE=$?; wait "$RUN" || true; exit "$CODE"; }
+    oraclegap launch "$@" --root "$ROOT" -o resources.address="\"$ADDRESS\""

@@ -32,8 +32,8 @@ def tables() -> str:
 
 MEANINGS = {
     "name": "the study's name, and that of its folder",
-    "methods": "names, `[\"all\"]`, or your own as `module:name`",
-    "plugins": "further objects, `module:name`: networks, scorers, signals, sources",
+    "methods": "a list of names, your own as `module:name` among them; or `\"all\"`",
+    "plugins": "further objects whose plain names are used elsewhere, `module:name`; a network or source as `network=module:name`, `source=module:name`",
     "data.source": "what is read: digits, folder, npz, cifar10, cifar100, fashion_mnist, or your own",
     "data.path": "where its files lie; needed for all but digits",
     "data.nominal_classes": "a number drawn by the split's seed, a list of names or indices, or `osr`, the open-set field's five splits of CIFAR-10",
@@ -117,7 +117,7 @@ def spec_block() -> str:
 
 def deploy_files() -> str:
     """What `deploy/` holds, and how far it was tried."""
-    return re.search(r"(\| file \| for .*?)\n\nRay's token", (ROOT / "deploy" / "README.md").read_text(), re.DOTALL)[1]
+    return re.search(r"(\| file \| for .*)", (ROOT / "deploy" / "README.md").read_text(), re.DOTALL)[1]
 
 
 def notebook() -> str:

@@ -61,13 +61,13 @@ def kinds_of(text: str) -> list[str]:
 def pieces(study: Study, kinds: list[str]) -> list[Piece]:
     """The files that would go, by kind and path. Raises UserError where a kind is still needed."""
     status = study.status()
-    if needed := [kind for kind in kinds if kind in RECORDED]:
-        nothing_sealed = read_json(study.folder / "selection.json") and study.spec.data.anomaly_classes == []
-        if status["stage"] != "revealed" and not nothing_sealed:
-            raise UserError(
-                f"{study.folder}: {', '.join(needed)} of a study that is not revealed yet are still needed; finish it first "
-                f"with `{status['next']}`, or clean only {', '.join(k for k in KINDS if k not in RECORDED)}"
-            )
+    needed = [kind for kind in kinds if kind in RECORDED]
+    finished = status["stage"] == "revealed" or (status["stage"] == "frozen" and status["nothing_to_reveal"])
+    if needed and not finished:
+        raise UserError(
+            f"{study.folder}: {', '.join(needed)} of a study that is not revealed yet are still needed; finish it first "
+            f"with `{status['next']}`, or clean only {', '.join(k for k in KINDS if k not in RECORDED)}"
+        )
     found: dict[Path, Piece] = {}
     for kind in kinds:
         for path in FINDERS[kind](study):

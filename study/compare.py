@@ -120,7 +120,7 @@ class _Pairing:
 
         ours, is_anomaly = self._scores(0, *first)
         theirs, same = self._scores(study, *second)
-        if not np.array_equal(is_anomaly, same):
+        if is_anomaly is None or same is None or not np.array_equal(is_anomaly, same):
             return {}
         found = {}
         for measure, name in SCORES.items():
@@ -129,11 +129,14 @@ class _Pairing:
                 found[measure] = (tested.difference, tested.low, tested.high, tested.p_value)
         return found
 
-    def _read(self, study: int, method: str, split: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        from study.evidence import load_trial, selection_entry
+    def _read(self, study: int, method: str, split: int) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Scores by name and which images are anomalies; nothing of a trial whose reveal failed."""
+        from study.evidence import load_trial, reveal_record, selection_entry
 
         folder = self.folders[study]
         trial = selection_entry(folder, method, split)["trial"]
+        if reveal_record(folder, method, split, str(trial)) is None:
+            return {}, None
         evidence = load_trial(self.specs[study], folder, method, split, trial)
         wanted = {name: evidence.stored[name] for name in SCORES.values() if name in evidence.stored}
         return wanted, evidence.is_anomaly

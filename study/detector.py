@@ -153,7 +153,9 @@ class OpenSetDetector:
 
     def _as_images(self, images) -> np.ndarray:
         array = np.asarray(images)
-        array = array[..., None] if array.ndim == 3 and array.shape[1:] != self.image_shape_ else array
+        if array.shape == self.image_shape_ or (array.ndim == 3 and array.shape[-1] in (1, 3)):
+            raise UserError(f"images must be N x H x W x C: for a single one of {array.shape} give images[None]")
+        array = array[..., None] if array.ndim == 3 else array
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3):
             raise UserError(f"images must be uint8, N x H x W x C or N x H x W, not {array.dtype} {array.shape}")
         if array.shape[1:] == self.image_shape_:

@@ -16,8 +16,11 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from study.errors import EnvironmentProblem, OracleGapError, one_line
+from pydantic import ValidationError
+
+from study.errors import EnvironmentProblem, OracleGapError, UserError, one_line
 from study.spec import ResourcesSpec, StudySpec
+from study.spec_file import first_error
 
 #: Whose versions must be the same on every node: what trials run on.
 COMPARED = ("torch", "torchvision", "ray", "numpy", "scikit-learn", "safetensors")
@@ -39,7 +42,10 @@ def doctor(spec: StudySpec | None = None, *, root: str | Path = "runs", address:
     """{"well": whether no check failed, "checks": [{"name", "state", "words"}…]} of this machine and of the cluster of
     ``spec`` or ``address`` (``"auto"``: one that runs here, else none is started)."""
     resources = spec.resources if spec else ResourcesSpec()
-    resources = resources.model_copy(update={"address": address}) if address else resources
+    try:
+        resources = ResourcesSpec(**{**resources.model_dump(), "address": address}) if address else resources
+    except ValidationError as error:
+        raise UserError(f"--address: {first_error(error, ResourcesSpec)}") from None
     found = [found for check in (_python, _packages, _own_packages) for found in check()]
     found += _storage(Path(root)) + _services(Path(root), spec)
     found += _cluster(resources, Path(root), _asks_for_bfloat16(spec))

@@ -95,6 +95,8 @@ def one_trial_spec(spec: StudySpec, entry: dict[str, Any], params: dict[str, Any
         table["data"]["path"] = str(Path(table["data"]["path"]).expanduser().resolve())
     table["data"]["group"] = as_seen_from_anywhere(table["data"]["group"])
     table["training"] = {**spec.training.for_method(method)}
+    if isinstance(spec.selection.fold_trials, list):  # there are no others of which all were to be folded
+        table["selection"]["fold_trials"] = "finalists"
     if spec.selection.scorers:  # those of other methods would be unknown there
         built = get_method(method)
         table["selection"]["scorers"] = scorers_in_use(spec, built.own_scorers, linear_head=built.linear_head)

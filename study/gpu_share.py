@@ -27,8 +27,6 @@ RECORD = "gpu.json"
 UNMEASURED_SHARE = 0.25
 #: More trials on one card than this take turns rather than share.
 MOST_ON_A_CARD = 16
-#: Of a card's memory, per process: the CUDA context and cuDNN's kernels, which torch's own count leaves out.
-CONTEXT_BYTES = 600 * 2**20
 #: Other configurations of the space may need more than the default one.
 MARGIN = 1.25
 SAMPLE_SECONDS = 5.0
@@ -40,6 +38,8 @@ def share_of_a_card(peak_bytes: int, total_bytes: int) -> float:
     between 1/16 and 1, rounded down to Ray's four digits so that n of them are no more than a card."""
     if peak_bytes <= 0 or total_bytes <= 0:
         raise ValueError(f"{peak_bytes} of {total_bytes} bytes: both must be above 0")
+    from trainables.inference import CONTEXT_BYTES
+
     fit = int(total_bytes // (MARGIN * peak_bytes + CONTEXT_BYTES))
     return int(10_000 / max(1, min(fit, MOST_ON_A_CARD))) / 10_000
 

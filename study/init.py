@@ -126,7 +126,7 @@ def spec_text(seen: Seen, *, name: str, anomalies: Sequence[str] = ()) -> str:
                "None: the detector is chosen and exported all the same, but how well it notices is then not measured.")
     most, least = max(counts, key=counts.get), min(plan.learnt, key=counts.get)
     sampler, signal = _balance(plan, counts)
-    return f"""# Written by `oraclegap init {seen.root}`. Change what you know better, then: oraclegap launch {name}.toml
+    return f"""# Written by `oraclegap init {one_line(seen.root)}`. Change what you know better, then: oraclegap launch {name}.toml
 name = {json.dumps(name)}
 methods = ["classifier", "hybrid"]      # or "all"; `oraclegap methods` describes them
 
@@ -151,7 +151,7 @@ batch_size = 64
 trials = 8                              # of each method; the first is its default configuration
 {signal}
 [resources]
-cpus_per_trial = 1                      # `oraclegap plan {name}.toml` says how long it will take
+cpus_per_trial = 1                      # `oraclegap plan {name}.toml` says how many trainings, and hours once one trial has run
 """
 
 
@@ -204,13 +204,20 @@ def write_spec(folder: str | Path, *, name: str = "", anomalies: Sequence[str] =
     path = Path(out or f"{name}.toml")
     text = spec_text(seen, name=name, anomalies=anomalies)
     try:
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(text)
-        StudySpec.load(path)
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{one_line(seen.root, 200)}: a spec is UTF-8, which cannot hold this name; rename it") from None
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
     except FileExistsError:
         raise UserError(f"{path} is there already; give another --out, or remove it") from None
-    except UserError:
-        path.unlink()  # a name that cannot be one
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+    try:
+        StudySpec.load(path)
+    except BaseException:  # a name that cannot be one
+        path.unlink()
         raise
     return path, seen
 

@@ -82,9 +82,12 @@ def run_jobs(
 
     jobs = list(jobs)
     results = {index: job.result(study_folder) for index, job in enumerate(jobs)}
-    task = ray.remote(_run_and_store).options(
-        num_cpus=cluster.cpus_per_trial, num_gpus=cluster.gpus_per_trial, max_retries=WORKER_RETRIES
-    )
+    # CUDA stays on the card on which a process began, while Ray would give its next job another one: with several cards in a node, each
+    # job has a process of its own (which Ray does by itself only where a function's decorator asks for GPUs)
+    several = cluster.gpus_per_trial and any(gpus > 1 for _, gpus in cluster.nodes or ((cluster.cpus, cluster.gpus),))
+    task = ray.remote(
+        num_cpus=cluster.cpus_per_trial, num_gpus=cluster.gpus_per_trial, max_retries=WORKER_RETRIES, max_calls=1 if several else 0
+    )(_run_and_store)
     pending = {
         task.remote(job.run, job.folder(study_folder), job.path(study_folder), job.inputs, job.arguments): index
         for index, job in enumerate(jobs) if results[index] is None
@@ -98,6 +101,8 @@ def run_jobs(
             results[index] = {"reason": f"worker died {WORKER_RETRIES + 1} times"}
         except ray.exceptions.OutOfMemoryError:
             results[index] = {"reason": "oom: the machine's memory was full"}
+        except (ray.exceptions.NodeDiedError, ray.exceptions.RuntimeEnvSetupError) as error:
+            raise EnvironmentProblem(f"{jobs[index].label}: {' '.join(str(error).split())[:300]}; launch again to continue") from error
         except ray.exceptions.RayTaskError as error:  # outside the job itself: its result could not be written
             raise EnvironmentProblem(f"{jobs[index].label}: {' '.join(str(error.cause).split())[-300:]}") from error
         if results[index].get("reason", "").startswith(ENVIRONMENT):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from study.errors import UserError
-from study.ledger_storage import open_storage, patient, storage_url
+from study.ledger_storage import open_storage, patient, storage_url, url_of_file
 from study.samplers import distributions, make_pruner, make_sampler, name_objective
 from study.spec import StudySpec
 from study.tracking import study_identity
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     import optuna
 
 STATES = {"COMPLETE": "completed", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting"}
+
+
+#: An attribute of each Optuna study: the trials that its search began with.
+BUDGET = "oraclegap.first_budget"
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Ledger:
         if storage is not None:
             self.storage, self.url, self.owner = storage, "", ""
             return
-        self.url = storage_url(spec) or f"sqlite:///{folder.resolve()}/ledger.db"
+        self.url = storage_url(spec) or url_of_file(folder.resolve() / "ledger.db")
         self.owner = study_identity(folder) if spec.resources.ledger else ""
         self.storage = open_storage(self.url, spec.resources.ledger)
 
@@ -90,6 +94,8 @@ class Ledger:
                 direction=direction, sampler=optuna.samplers.RandomSampler(seed=0), pruner=make_pruner(self.spec.search.pruner),
             )
             self._check_owner(study, claim=True)
+            if BUDGET not in study.user_attrs and not study.get_trials(deepcopy=False):
+                study.set_user_attr(BUDGET, self.spec.search.trials)
             name_objective(study, self.spec.selection.signal)
             # A launch may have died between two of them; none is asked before all of them wait.
             known = sum("fixed_params" in t.system_attrs for t in study.get_trials(deepcopy=False))
@@ -168,7 +174,8 @@ class Ledger:
         return trial
 
     def _seed_sampler(self, study: optuna.Study, method: str, split: int, number: int) -> None:
-        study.sampler = make_sampler(self.spec, method, split, number, history=self._history.get((method, split)))
+        study.sampler = make_sampler(self.spec, method, split, number, history=self._history.get((method, split)),
+                                     budget=study.user_attrs.get(BUDGET))
 
     @patient
     def asked(self, method: str, split: int) -> int:
@@ -188,7 +195,7 @@ class Ledger:
         signals = outcome.get("signals", {})
         told = {name: value for name, value in signals.items() if math.isfinite(value)}
         if not outcome.get("reason") and not outcome.get("pruned") and signal not in told:
-            outcome = {**outcome, "reason": f"signal {signal} is {signals.get(signal, 'missing')}"}
+            outcome = {**outcome, "reason": f"signal {signal} is {signals.get(signal, 'undefined')}"}
         outcome = {**outcome, "signals": told or None}
         state = TrialState.FAIL if outcome.get("reason") else TrialState.COMPLETE
         state = TrialState.PRUNED if outcome.get("pruned") else state

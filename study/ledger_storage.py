@@ -41,6 +41,17 @@ def storage_url(spec: StudySpec) -> str:
     return make_url(url).set(password=password).render_as_string(hide_password=False)
 
 
+def url_of_file(path: Path) -> str:
+    """SQLite's URL of a file, as Optuna takes it: a template. ``UserError`` for a path that SQLAlchemy reads as another, such as
+    one with a question mark."""
+    from sqlalchemy.engine import URL, make_url
+
+    url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    if make_url(url).database != str(path):
+        raise UserError(f"{path}: no database can be opened in a folder of this name; choose another --root")
+    return url.replace("{", "{{").replace("}", "}}")
+
+
 def check_database(spec: StudySpec) -> None:
     """Raises ``EnvironmentProblem`` unless the database of ``resources.ledger`` can be opened; nothing is written yet."""
     if spec.resources.ledger:
@@ -96,7 +107,9 @@ def patient(step: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
 
 def _of_a_file(url: str, reason: str) -> str:
     """Why a ledger in a file cannot be used: gone, read-only, locked for too long, or on a full disk."""
-    path = Path(url.removeprefix("sqlite:///"))
+    from sqlalchemy.engine import make_url
+
+    path = Path(make_url(url.replace("{{", "{").replace("}}", "}")).database)
     what = reason if path.exists() else "it has vanished; put the study's folder back"
     return f"ledger {path}: {what}; launch again to continue"
 

@@ -13,6 +13,7 @@ KNOWN_SIZES = {
     "fashion_mnist": (70000, 28, 28, 1, 10),
 }
 SHOWN_CONFIGURATIONS = 3
+OSR_NOMINAL = 6  # of ten, in the open-set field's splits
 
 
 def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
@@ -29,10 +30,11 @@ def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
         "oracle representations": int(anomalies),
     }
     counts = {kind: number * len(names) for kind, number in per_name.items()}
-    counts["fold models"] = sum(folded[method] * spec.selection.folds for method, _ in names)
+    folds = _folds(spec)
+    counts["fold models"] = sum(folded[method] * folds for method, _ in names)
     counts["reveals"] = (spec.search.trials + len(spec.data.seeds) - 1) * len(names) * anomalies
     each = relative_costs(spec)
-    cost = sum(each[method] * (sum(per_name.values()) + folded[method] * spec.selection.folds) for method, _ in names)
+    cost = sum(each[method] * (sum(per_name.values()) + folded[method] * folds) for method, _ in names)
     return {
         "study": spec.name, "folder": str(folder), "begun": (folder / "spec.toml").exists(), "jobs": counts,
         "cost_in_classifier_trainings": round(cost, 1), **_measured(spec, folder, each, cost),
@@ -40,6 +42,15 @@ def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
         "enqueued": {f"{method}/{split}": len(spec.first_configurations(method)) - 1 for method, split in names},
         "spaces": {method: _describe(spec, method) for method in spec.methods},
     }
+
+
+def _folds(spec: StudySpec) -> int:
+    """Fold models of a trial: none where the nominal classes are too few to hold some out."""
+    from study.folds import deal_folds
+
+    classes = spec.data.nominal_classes
+    count = classes if isinstance(classes, int) else len(classes) if isinstance(classes, list) else OSR_NOMINAL
+    return len(deal_folds([str(number) for number in range(count)], spec.selection.folds, 0))
 
 
 def relative_costs(spec: StudySpec) -> dict[str, float]:
@@ -120,7 +131,7 @@ def _disk(spec: StudySpec) -> int | None:
         weights = 4 * sum(p.numel() for p in model.parameters())
         with torch.inference_mode():
             z = get_method(method).embed(model.eval(), torch.zeros(1, channels, height, width))["z"].shape[1]
-        models = spec.search.trials + spec.selection.folds * folded + 1 + len(spec.data.seeds) - 1
+        models = spec.search.trials + _folds(spec) * folded + 1 + len(spec.data.seeds) - 1
         total += len(spec.data.splits) * models * (weights + 4 * images * (z + classes))
     return total
 

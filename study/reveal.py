@@ -17,6 +17,7 @@ from study.errors import UserError
 from study.folds import cached_features, features_of
 from study.jobs import Job, run_jobs
 from study.ledger import Ledger, TrialRecord
+from study.ranking import best_trials
 from study.reveal_log import log_reveal
 from study.runtime import Cluster
 from study.search import shared_settings
@@ -33,11 +34,12 @@ def reveal(
 ) -> list[dict[str, Any]]:
     """Measures every completed trial and retrained seed; returns the results of all jobs (none without anomalies).
 
-    Raises ``UserError`` without a frozen selection whose digest verifies.
+    Raises ``UserError`` without a frozen selection whose digest verifies, or where trials came after it.
     """
     import ray
 
     selection = frozen_selection(folder)
+    _require_current(selection, ledger, folder, views)
     try:
         vaults = {split: Vault.load(folder / "vault" / str(split)) for split in ledger.spec.data.splits}
     except ValueError as error:
@@ -54,6 +56,17 @@ def reveal(
     results = run_jobs(trained, folder, cluster, on_done=on_job)
     jobs = [job for p in plans for job in p.reveal_jobs()]
     return results + run_jobs(jobs, folder, cluster, on_done=on_job)
+
+
+def _require_current(selection: dict[str, Any], ledger: Ledger, folder: Path, views: dict[int, Any]) -> None:
+    """The choice must have been made among all trials that there are: once anomalies are seen, none can be made again."""
+    chosen = {(e["method"], e["split"]): [f["trial"] if isinstance(f, dict) else f for f in e["finalists"]]
+              for e in selection["selections"]}
+    for name in ledger.names():
+        trials = best_trials(ledger.trials(*name), ledger.spec, validation_images=len(views[name[1]].validation_labels))
+        if [trial.number for trial in trials] != chosen.get(name, []):
+            raise UserError(f"{folder}: trials of {name[0]}, split {name[1]}, came after the selection was frozen, which would choose "
+                            f"otherwise now; run `oraclegap freeze {folder}` first")
 
 
 class _Reveal:

@@ -55,13 +55,16 @@ class Cluster:
     grows: bool = False  # a cluster of others, whose nodes come and go
     notes: tuple[str, ...] = ()  # what its user should know
     ready: Path | None = None  # where workers started in advance say that they are
+    nodes: tuple[tuple[float, float], ...] = ()  # CPUs and GPUs of each node; where it is empty there is one
 
     def concurrency(self, wanted: int) -> int:
-        """Trials at a time: as many as fit now, or ``wanted`` where that is fewer."""
-        fit = int(self.cpus // self.cpus_per_trial)
-        if self.gpus_per_trial:
-            fit = min(fit, trials_on_a_card(self.gpus_per_trial) * int(self.gpus))
+        """Trials at a time: as many as fit now, each on one node, or ``wanted`` where that is fewer."""
+        fit = sum(self._fitting(*node) for node in self.nodes or ((self.cpus, self.gpus),))
         return min(fit, wanted) if wanted else fit
+
+    def _fitting(self, cpus: float, gpus: float) -> int:
+        fit = int(cpus // self.cpus_per_trial)
+        return min(fit, trials_on_a_card(self.gpus_per_trial) * int(gpus)) if self.gpus_per_trial else fit
 
     def wait_for_workers(self, patience: float = PATIENCE) -> None:
         """Until those that were started in advance are ready: asked before, Ray would start others beside them.
@@ -101,7 +104,8 @@ def ray_cluster(resources: ResourcesSpec, plugin_references: Iterable[str] = ())
         elif references:
             _check_that_workers_know(ray, references)
         try:
-            found = _cluster(ray.cluster_resources(), resources)
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            found = _cluster([(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes], resources)
             own = replace(found, ready=Path(ready) if _in_advance(resources) else None)
             yield own if watchdog else replace(found, grows=True, notes=_notes(ray.get_runtime_context().gcs_address))
         finally:
@@ -150,7 +154,7 @@ def _connect(ray, address: str, references: list[str], own: dict[str, str]) -> s
             pass  # it has ended: start one
     watchdog = _start_watchdog()
     try:
-        with _native_warnings_hidden(), _environment({**own, **plugins.environment(references)}), _without_monitors():
+        with _native_warnings_hidden(), environment({**own, **plugins.environment(references)}), _without_monitors():
             ray.init(address="local", include_dashboard=False, **options)
     except Exception as error:
         _dismiss(watchdog)
@@ -193,7 +197,7 @@ def require_seen(path: Path, seconds: float = 30.0) -> None:
 
 def _check_that_someone_listens(address: str, timeout: float = 4.0) -> None:
     """Ray itself tries for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()
     except OSError as error:
@@ -229,7 +233,7 @@ def _check_that_workers_know(ray, references: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
+def environment(variables: dict[str, str]) -> Iterator[None]:
     """Sets environment variables for what is started meanwhile."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
@@ -250,7 +254,11 @@ def _cluster_of_this_machine() -> str | None:
     """
     from ray._private.utils import read_ray_address
 
-    return os.environ.get("RAY_ADDRESS") or read_ray_address()
+    found = os.environ.get("RAY_ADDRESS") or read_ray_address()
+    if found and found.startswith("ray://"):
+        raise EnvironmentProblem(f"RAY_ADDRESS={found}: no search can run through Ray's client; launch on a node of the cluster, "
+                                 "with the head's host:port")
+    return found
 
 
 @contextlib.contextmanager
@@ -309,12 +317,18 @@ def _dismiss(watchdog: subprocess.Popen) -> None:
         watchdog.communicate(b"done\n", timeout=10)
 
 
-def _cluster(available: dict[str, float], resources: ResourcesSpec) -> Cluster:
-    cpus, gpus = available.get("CPU", 0.0), available.get("GPU", 0.0)
-    if resources.cpus_per_trial > cpus:
-        raise EnvironmentProblem(
-            f"resources.cpus_per_trial = {resources.cpus_per_trial:g}, but the cluster has {cpus:g} CPUs; lower it"
-        )
+def _cluster(nodes: list[tuple[float, float]], resources: ResourcesSpec) -> Cluster:
+    """``nodes``: CPUs and GPUs of each. A trial that fits on none of them would wait for ever, and Tune would say nothing."""
+    cpus, gpus = (sum(column) for column in zip(*nodes, strict=True))
     # "auto": a whole card until study.gpu_share has measured how much a trial takes
     wanted = 1.0 if resources.gpus_per_trial == "auto" else resources.gpus_per_trial
-    return Cluster(cpus, gpus, resources.cpus_per_trial, wanted if gpus else 0.0)
+    found = Cluster(cpus, gpus, resources.cpus_per_trial, wanted if gpus else 0.0, nodes=tuple(nodes))
+    most = max(node[0] for node in nodes)
+    if resources.cpus_per_trial > most:
+        where = f"the cluster has {cpus:g} CPUs" if len(nodes) == 1 else f"no node of the cluster has more than {most:g} CPUs"
+        raise EnvironmentProblem(f"resources.cpus_per_trial = {resources.cpus_per_trial:g}, but {where}; lower it")
+    if not found.concurrency(0):
+        raise EnvironmentProblem(
+            f"no node of the cluster has both {resources.cpus_per_trial:g} CPUs and {wanted:g} of a GPU; lower "
+            "resources.cpus_per_trial or resources.gpus_per_trial (0: trials on CPUs)")
+    return found

@@ -37,17 +37,18 @@ def distributions(space: Space) -> dict[str, optuna.distributions.BaseDistributi
 
 
 def make_sampler(
-    spec: StudySpec, method: str, split: int, number: int, *, history: list[dict[str, Any]] | None = None,
+    spec: StudySpec, method: str, split: int, number: int, *, history: list[dict[str, Any]] | None = None, budget: int | None = None,
 ) -> optuna.samplers.BaseSampler:
     """The sampler that proposes trial ``number`` of one (method, split), seeded by (study seed, method, split, number).
 
-    ``history``: what it shall know besides, as ``study.warm_start`` gives it.
+    ``history``: what it shall know besides, as ``study.warm_start`` gives it. ``budget``: the trials that the search began
+    with (the spec's by default): with more of them later, it does not go back to drawing at random.
     """
     import optuna
 
     seed = derive_seed("sampler", spec.data.seeds[0], method, split, number) % 2**32
     name = spec.search.sampler
-    settings = {**_settings(name, spec.search.trials), **spec.search.sampler_options}
+    settings = {**_settings(name, budget or spec.search.trials), **spec.search.sampler_options}
     past = past_trials(history, distributions(spec.space(method))) if history else []
     if past and name == "cmaes":  # which keeps its state in its own trials, and has a way to start from others
         settings = {"n_startup_trials": 1, **spec.search.sampler_options, "source_trials": numeric(past)}

@@ -20,12 +20,22 @@ from ray.tune.search import Searcher
 from study.errors import EnvironmentProblem
 from study.ledger import Ledger, TrialRecord
 from study.plan import relative_costs
-from study.runtime import Cluster, require_seen
+from study.runtime import Cluster, environment, require_seen
 from study.spec import StudySpec
 from trainables.files import read_json
+from trainables.trainable import ENVIRONMENT, trial_folder
 
-#: A worker that dies is started again this often; its trial continues from its own last checkpoint.
+#: A worker that dies is started again this often without an epoch more; its trial continues from its own last checkpoint.
 WORKER_RETRIES = 2
+#: Words of Ray's that tell one death from another, and what the reason then begins with.
+DEATHS = {
+    "low on memory": "oom: ",
+    "Failed to set up runtime environment": f"{ENVIRONMENT}no worker could be started for it: ",
+    "raised in its creation task": f"{ENVIRONMENT}no worker could be started for it: ",
+}
+#: With a limit of its own, Tune would ask for so many configurations at once, whether or not there is room for them.
+ONE_IN_ADVANCE = {"TUNE_MAX_PENDING_TRIALS_PG": "1"}
+UNFORESEEN = "Caught unexpected exception"  # how Ray's actor manager ends where it knows no way on
 
 
 class Observer(Protocol):
@@ -44,9 +54,13 @@ class LedgerSearch(Searcher):
     The last round goes by cost, the dearest method first, so that the search does not end in one long trial alone.
     """
 
-    def __init__(self, ledger: Ledger, observers: list[Observer], *, nothing_left: Callable[[], None] = lambda: None):
+    def __init__(
+        self, ledger: Ledger, observers: list[Observer], *, folder: Path | None = None,
+        nothing_left: Callable[[], None] = lambda: None,
+    ):
+        """``folder``: the study's, where a completed trial's result must be seen before the ledger is told of it."""
         super().__init__(metric="objective", mode="max")
-        self.ledger, self.observers, self.nothing_left = ledger, observers, nothing_left
+        self.ledger, self.observers, self.folder, self.nothing_left = ledger, observers, folder, nothing_left
         self.budget = ledger.spec.search.trials
         self.asked = {name: ledger.asked(*name) for name in ledger.names()}
         self.costs = relative_costs(ledger.spec)
@@ -99,8 +113,8 @@ class LedgerSearch(Searcher):
 
     def _lost(self, trial_id: str) -> dict[str, Any]:
         message = self.errors.pop(trial_id, "no message")
-        if message.startswith("OutOfMemoryError"):
-            return {"reason": f"oom: {message}"}
+        if message.startswith(tuple(DEATHS.values())):
+            return {"reason": message}
         return {"reason": f"worker died {WORKER_RETRIES + 1} times: {message}"}
 
     def end(self, trial_id: str, outcome: dict[str, Any]) -> None:
@@ -109,10 +123,12 @@ class LedgerSearch(Searcher):
         What the machine is to blame for is no outcome: the trial stays open for the next launch, and this one ends.
         Tune would swallow an exception here, so it is kept for ``run_search`` to raise.
         """
-        from trainables.trainable import ENVIRONMENT
-
         name, trial = self.live[trial_id]
         try:
+            if self.folder and not outcome.get("reason") and not outcome.get("pruned"):
+                # the first that is not there has been waited for: those under way then cost no time more
+                patience = {"seconds": 0.0} if self.fatal else {}
+                require_seen(trial_folder(self.folder, *name, trial.number) / "result.json", **patience)
             if (outcome.get("reason") or "").startswith(ENVIRONMENT):
                 raise EnvironmentProblem(f"{outcome['reason'].removeprefix(ENVIRONMENT)}; launch again to continue")
             record = self.ledger.tell(*name, trial, outcome)
@@ -144,9 +160,11 @@ class LedgerScheduler(FIFOScheduler):
     def __init__(self, search: LedgerSearch):
         super().__init__()
         self.search = search
+        self.reached: dict[str, int] = {}  # the last epoch that each trial has told of
 
     def on_trial_result(self, tune_controller, trial, result: dict[str, Any]) -> str:
         """Each epoch is told once."""
+        self._forgive(trial, result.get("rows") or [])
         if trial.trial_id not in self.search.live or not trial.config["prunable"] or result.get("done"):
             return TrialScheduler.CONTINUE
         _, optuna_trial = self.search.live[trial.trial_id]
@@ -157,11 +175,21 @@ class LedgerScheduler(FIFOScheduler):
         self.search.end(trial.trial_id, {"pruned": True, "reason": None})
         return TrialScheduler.STOP
 
+    def _forgive(self, trial, rows: list[dict[str, Any]]) -> None:
+        """Deaths of a worker count in a row: where nodes come and go, a trial that gets on may lose many."""
+        epoch = max((row["epoch"] for row in rows), default=0)
+        if epoch > self.reached.get(trial.trial_id, 0):
+            self.reached[trial.trial_id] = epoch
+            trial.run_metadata.num_failures = 0
+
     def on_trial_error(self, tune_controller, trial) -> None:
         """A worker died; it is started again, or this was its last retry."""
-        error = trial.get_error()
-        cause = getattr(error, "cause", None) or error
-        self.search.errors[trial.trial_id] = f"{type(cause).__name__}: {' '.join(str(cause).split())[-300:]}"
+        file = trial.error_file  # Tune's own `get_error` looks where it copies this file to, in the end
+        told = Path(file).read_text(errors="replace") if file and Path(file).exists() else ""
+        text = " ".join(told.rpartition("Failure # ")[2].partition("\n")[2].split())
+        # a trial's own mistakes are caught in its worker: where none came to be, the node lacks something
+        kind = next((kind for words, kind in DEATHS.items() if words in text), "")
+        self.search.errors[trial.trial_id] = f"{kind}{text[-300:] or 'no message'}"
 
     def __getstate__(self) -> dict:
         return {}
@@ -202,9 +230,10 @@ def shared_settings(spec: StudySpec, folder: Path, cluster: Cluster) -> dict[str
 
 
 def trials_at_a_time(spec: StudySpec, cluster: Cluster) -> int | None:
-    """None where nodes may come: Tune then starts a trial wherever one fits, and asks for one more in advance."""
-    if cluster.grows and not spec.search.max_concurrent:
-        return None
+    """None, or what the spec allows, where nodes may come: Tune then starts a trial wherever one fits, and asks for one more
+    in advance (``ONE_IN_ADVANCE``)."""
+    if cluster.grows:
+        return spec.search.max_concurrent or None
     return cluster.concurrency(spec.search.max_concurrent)
 
 
@@ -238,10 +267,10 @@ def run_search(
 
     ``nothing_left`` is called when the last trials run and there is room for others.
     """
-    from trainables.trainable import StudyTrainable, trial_folder
+    from trainables.trainable import StudyTrainable
 
     spec = ledger.spec
-    search = LedgerSearch(ledger, observers, nothing_left=nothing_left)
+    search = LedgerSearch(ledger, observers, folder=folder, nothing_left=nothing_left)
     if not search.unfinished and all(asked >= search.budget for asked in search.asked.values()):
         return
     # It would print the traceback of every worker that dies; `LedgerScheduler` keeps the reason.
@@ -253,7 +282,7 @@ def run_search(
         {"cpu": cluster.cpus_per_trial, "gpu": cluster.gpus_per_trial},
     )
     try:
-        with _trials_like_any_worker(own=not cluster.grows):
+        with _trials_like_any_worker(own=not cluster.grows), environment(ONE_IN_ADVANCE if cluster.grows else {}):
             tune.Tuner(
                 trainable,
                 tune_config=tune.TuneConfig(
@@ -266,12 +295,13 @@ def run_search(
                     failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
                 ),
             ).fit()
+    except RuntimeError as error:
+        if not str(error).startswith(UNFORESEEN):
+            raise
+        raise EnvironmentProblem(f"Ray: {' '.join(str(error).split())[:300]}; launch again to continue") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if search.fatal:
         raise search.fatal
-    for trial in ledger.trials():
-        if trial.state == "completed":
-            require_seen(trial_folder(folder, trial.method, trial.split, trial.number) / "result.json")
     if lost := [trial.key for trial in ledger.trials() if trial.state == "running"]:
         raise EnvironmentProblem(f"the search ended before {', '.join(lost)}; launch again to continue")

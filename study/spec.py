@@ -1,7 +1,7 @@
 """StudySpec: the strict model of a study's TOML file.
 
 Every mistake is one line that names the file, the key, what is wrong and what to do. Nothing is written and nothing
-heavy is imported while a spec is read, so a bad one costs less than a second; plug-ins import what they need.
+heavy is imported while a spec is read, so a bad one costs little; plug-ins import what they need.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from study.errors import nearest, one_line
 
 #: The environment variable that holds the password of ``resources.ledger``.
 LEDGER_PASSWORD = "ORACLEGAP_LEDGER_PASSWORD"
-ADDRESS = re.compile(r"auto|local|(ray://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
+ADDRESS = re.compile(r"auto|local|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 
 
 def distinct(values: list, what: str, *, key: str = "") -> list:
@@ -47,9 +47,15 @@ def check_class_lists(nominal: Any, anomaly: Any) -> None:
 
 
 def check_address(text: str) -> None:
-    """``resources.address``: the form of one; whether a cluster is there is found when it is joined."""
+    """``resources.address``: the form of one; whether a cluster is there is found when it is joined.
+
+    Not Ray's client: Tune would copy searcher and scheduler, and with them the ledger, to the other side.
+    """
+    if text.startswith("ray://"):
+        raise ValueError(f"Ray's client ({one_line(text, 80)}) cannot run a search: launch on a node of the cluster, with the head's "
+                         "host:port (6379 unless it was started otherwise)")
     if not ADDRESS.fullmatch(text):
-        raise ValueError(f"must be 'auto', 'local', 'host:port' or 'ray://host:port', not {one_line(repr(text), 80)}")
+        raise ValueError(f"must be 'auto', 'local' or 'host:port', not {one_line(repr(text), 80)}")
 
 
 def check_ledger(text: str) -> None:

@@ -16,7 +16,7 @@ SOURCES = ("digits", "folder", "cifar10", "cifar100", "fashion_mnist", "npz")
 
 
 class DataSpec(Table):
-    """What is loaded and how it is divided; see DESIGN.md, "A spec"."""
+    """What is loaded and how it is divided."""
 
     source: str = "digits"
     path: str = ""

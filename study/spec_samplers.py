@@ -99,8 +99,8 @@ def _amiss(kind: Any, value: Any) -> str:
     if isinstance(kind[-1], str):
         return "" if value in kind else " or ".join(repr(word) for word in kind)
     words, least, most = kind
-    number = type(value) in ((int,) if type(least) is int else (int, float)) and math.isfinite(value)
-    return "" if number and least <= value <= most else words
+    number = type(value) in ((int,) if type(least) is int else (int, float))
+    return "" if number and abs(value) != math.inf and least <= value <= most else words
 
 
 def check_spaces(sampler: str, spaces: list[Space], trials: int) -> None:

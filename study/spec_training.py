@@ -73,9 +73,10 @@ class TrainingSpec(Table):
             if unknown := [k for k in table if k not in own]:
                 raise ValueError(f"[training.{method}] {unknown[0]}: unknown key{nearest(unknown[0], own)}")
             try:
-                TrainingSpec(**{**own, **table})
+                checked = TrainingSpec(**{**own, **table})
             except ValidationError as error:
                 raise ValueError(f"[training.{method}] {first_error(error, TrainingSpec)}") from None
+            table.update({key: getattr(checked, key) for key in table})  # paths as absolute as the study's own
         return self
 
     def for_method(self, method: str) -> dict[str, Any]:

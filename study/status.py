@@ -14,7 +14,8 @@ STATES = ("completed", "failed", "pruned", "running")
 
 
 def status(study: Study) -> dict[str, Any]:
-    """``stage`` is prepared, searching, searched, frozen or revealed; ``next`` is the command that continues."""
+    """``stage`` is prepared, searching, searched, frozen or revealed; ``next`` is the command that continues;
+    ``nothing_to_reveal``: the study holds no anomalies, and was found so at its end."""
     study.require_begun()
     spec, folder = study.spec, study.folder
     trials = study.ledger().trials() if study.has_ledger() else []
@@ -37,7 +38,7 @@ def status(study: Study) -> dict[str, Any]:
     return {
         "study": spec.name, "folder": str(folder), "stage": stage, "ended": ended, "total": total, "rows": rows,
         "failures": [{"trial": t.key, "reason": t.reason} for t in trials if t.state == "failed"],
-        "digest": selection["digest"] if selection else None,
+        "digest": selection["digest"] if selection else None, "nothing_to_reveal": bool(nothing_to_reveal),
         "contaminated": bool(selection) and contaminated(folder, selection["digest"]),
         "next": f"oraclegap export {folder}" if stage == "revealed" or nothing_to_reveal else command,
     }

@@ -64,7 +64,7 @@ class Evaluation:
             )
 
     def features_and_signals(self, model: nn.Module, *, seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """What ``features.safetensors`` holds, and the nominal-only signals of the trial."""
+        """What ``features.safetensors`` holds, and the nominal-only signals of the trial that are defined."""
         from analysis.signals import computed_signals
         from trainables.synthetic import synthetic_outlier_auroc, unseen_transforms
 
@@ -77,7 +77,8 @@ class Evaluation:
             torch.from_numpy(features["validation/logits"]).to(self.device)[subset], seed=seed,
             transforms=unseen_transforms(self.method.trains_on),
         )
-        return features, {name: float(value) for name, value in signals.items()}
+        # one that is undefined for this model (dead latents) is left out: no JSON holds a NaN
+        return features, {name: float(value) for name, value in signals.items() if np.isfinite(value)}
 
     def _features(self, model: nn.Module) -> dict[str, np.ndarray]:
         validation = self._embed(model, self.validation)

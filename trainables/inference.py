@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from trainables.methods.base import Method
 
 EVALUATION_BATCH = 512
+#: Of a card's memory, per process: the CUDA context and cuDNN's kernels, which torch's own count leaves out.
+CONTEXT_BYTES = 600 * 2**20
 # Here and once, since filters belong to the process, and images are embedded by several threads.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
+
+def fraction_for_tensors(share: float, total_bytes: int) -> float:
+    """Of a process's ``share`` (0..1] of a card, what torch may fill: the rest is its CUDA context, which torch's limit does not
+    count. Half of the share at least, on cards so small that a context is much of it."""
+    return min(1.0, max(share / 2, share - CONTEXT_BYTES / total_bytes))
 
 
 def pick_device(settings: TrainSettings) -> torch.device:
@@ -36,7 +44,8 @@ def pick_device(settings: TrainSettings) -> torch.device:
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         if settings.gpu_memory_fraction:
-            torch.cuda.set_per_process_memory_fraction(min(1.0, settings.gpu_memory_fraction))
+            total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+            torch.cuda.set_per_process_memory_fraction(fraction_for_tensors(settings.gpu_memory_fraction, total))
     return device
 
 

@@ -7,6 +7,7 @@ seconds and a trial may cost less.
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from trainables.files import derive_seed, read_json, write_json
 REPORT_SECONDS = 2.0
 #: Reasons that belong to a configuration, and would come again on any machine.
 FORESEEN = ("diverged",)
+#: How torch's libraries say that memory is short where they raise a plain RuntimeError.
+NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
 #: Opens the reason of a failure that is the machine's and not the configuration's: a full disk, a vanished folder.
 ENVIRONMENT = "environment: "
 
@@ -119,7 +122,8 @@ def failure_reason(error: BaseException) -> str:
     text = " ".join(str(error).split())[:300]
     if isinstance(error, Diverged):
         return f"diverged: {text}"
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
+            isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
         return f"oom: {text}"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{ENVIRONMENT}{error.filename}: {error.strerror}"

@@ -132,3 +132,10 @@ def test_a_study_without_anomalies_is_told_in_words(tiny, copy):
     assert "elsewhere/tiny holds no anomalies" in text(made, width=100)
     assert made.data["studies"][1]["vaults"] == {}
     assert all(line["verdict"] == "unknown" for line in made.data["differences"])
+
+
+def test_a_trial_whose_reveal_failed_leaves_the_others_comparable(tiny, copy):
+    entry = next(e for e in read_json(copy / "selection.json")["selections"] if e["method"] == "hybrid")
+    (copy / "reveal" / "hybrid" / "0" / f"{entry['trial']}.json").unlink()
+    basis = {line["method"]: line["measures"]["scorer"]["basis"] for line in compare([tiny, copy]).data["differences"]}
+    assert basis["classifier"] == "paired" and basis["hybrid"] != "paired"

@@ -75,6 +75,16 @@ def test_the_shapes_are_those_of_scikit_learn(export, tests):
     assert detector.anomaly_score(np.repeat(np.kron(images[0, :, :, 0], np.ones((2, 2), np.uint8))[None, ..., None], 3, -1)).shape == (1,)
 
 
+def test_a_single_image_is_not_taken_for_many(export):
+    detector = OpenSetDetector.load(export)
+    with pytest.raises(UserError, match=r"give images\[None\]"):
+        detector.predict(np.zeros((8, 8, 1), np.uint8))
+    detector.image_shape_ = (32, 32, 3)
+    for shape in ((32, 32, 3), (48, 64, 3)):
+        with pytest.raises(UserError, match=r"give images\[None\]"):
+            detector.predict(np.zeros(shape, np.uint8))
+
+
 @pytest.mark.parametrize("bad", [np.zeros((2, 8, 8)), np.zeros((8, 8), np.uint8), np.zeros((2, 8, 8, 4), np.uint8), "x"])
 def test_what_are_no_images_is_refused(export, bad):
     with pytest.raises(UserError, match="images must be uint8"):

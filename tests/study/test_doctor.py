@@ -9,6 +9,7 @@ from conftest import run
 
 from study import doctor as place
 from study.doctor import _clocks, _gpus, _nodes, _processors, _same, _shared, _versions, doctor, doctor_text
+from study.errors import UserError
 from study.spec import ResourcesSpec, StudySpec
 
 
@@ -74,3 +75,10 @@ def test_a_bad_node_is_named(nodes, change, check, state, words):
     nodes["b"].update(change)
     (found,) = check(nodes)
     assert found.state == state and words in found.words
+
+
+@pytest.mark.parametrize("address", ["ray://10.0.0.7:10001", "foo"])
+def test_an_address_that_is_none_is_one_line(tmp_path, address):
+    with pytest.raises(UserError, match="--address: address: ") as caught:
+        doctor(root=tmp_path, address=address)
+    assert "\n" not in str(caught.value)

@@ -98,7 +98,7 @@ def test_an_exported_configuration_can_be_launched_again(tmp_path):
     from study.export import one_trial_spec
 
     spec = StudySpec.parse({
-        "name": "x", "methods": ["classifier", "hybrid"],
+        "name": "x", "methods": ["classifier", "hybrid"], "selection": {"fold_trials": ["hybrid"]},
         "search": {"trials": 12, "enqueue": [{"learning_rate": 0.05}, {"method": "hybrid", "reconstruction_weight": 0.5}],
                    "sampler": "TPESampler", "sampler_options": {"n_startup_trials": 2}, "warm_start": "runs/other"}})
     params = spec.space("classifier").default() | {"learning_rate": 0.07}
@@ -106,5 +106,6 @@ def test_an_exported_configuration_can_be_launched_again(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text(made.to_toml())
     again = StudySpec.load(path)
+    assert again.selection.fold_trials == "finalists"
     assert again.search.trials == 1 and not again.search.enqueue and not again.search.warm_start
     assert again.space("classifier").default() == params and again.space("classifier").searched() == {}

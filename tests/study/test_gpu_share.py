@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study.gpu_share import (
-    CONTEXT_BYTES,
     MARGIN,
     MOST_ON_A_CARD,
     ask_cards,
@@ -22,6 +21,7 @@ from study.gpu_share import (
 from study.plan import plan
 from study.runtime import Cluster
 from study.spec import StudySpec
+from trainables.inference import CONTEXT_BYTES
 
 GIB = 2**30
 

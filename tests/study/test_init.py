@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from conftest import run
 from PIL import Image
 
+from study.errors import UserError
 from study.init import image_size, look, spec_text, write_spec
 from study.prepare import prepare
 from study.sources import open_source
@@ -117,6 +120,17 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, counts, options, wor
     done = run("init", "p", *options, cwd=tmp_path)
     assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not list(tmp_path.glob("*.toml")) and not list(tmp_path.parent.glob("x.toml"))
+
+
+def test_a_place_that_cannot_be_written_and_a_folder_that_no_spec_can_name_leave_nothing(tmp_path):
+    photos(tmp_path / "p", {"a": 20, "b": 20})
+    with pytest.raises(UserError, match="none/x.toml cannot be written: No such file"):
+        write_spec(tmp_path / "p", out=tmp_path / "none" / "x.toml")
+    odd = os.fsdecode(bytes(tmp_path) + b"/p\xff")
+    os.rename(tmp_path / "p", odd)
+    with pytest.raises(UserError, match="a spec is UTF-8"):
+        write_spec(odd, out=tmp_path / "x.toml")
+    assert not list(tmp_path.glob("*.toml"))
 
 
 def test_broken_files_are_told_and_nothing_is_overwritten(tmp_path):

@@ -210,3 +210,33 @@ def test_a_ledger_that_vanished_is_told_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
     (tmp_path / "b").rename(tmp_path / "a")
     assert ledger.tell("classifier", 0, trial, outcome(0.5)).state == "completed"
+
+
+def test_odd_folders_hold_their_own_ledger_or_are_refused(tmp_path):
+    """Optuna takes the URL for a template, and SQLAlchemy what follows a question mark for options, %41 for a letter."""
+    for name in ("a {b} c", "50% {SCHEMA_VERSION}", "c#d", "%41", "what now?", "Köln"):
+        folder = tmp_path / name
+        folder.mkdir()
+        try:
+            Ledger(a_spec(), folder).ask("classifier", 0)
+        except UserError as error:
+            assert name in ("%41", "what now?") and "choose another --root" in str(error)
+        else:
+            assert (folder / "ledger.db").stat().st_size > 0
+    assert not (tmp_path / "what now").exists() and not (tmp_path / "A").exists()
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "NSGAIISampler"])
+def test_a_search_that_is_extended_does_not_begin_anew(tmp_path, sampler):
+    """TPE's random start and NSGA-II's population are those of the budget it began with."""
+    def proposed(name, budget, numbers):
+        (tmp_path / name).mkdir(exist_ok=True)
+        ledger = Ledger(a_spec(trials=budget, sampler=sampler), tmp_path / name)
+        for number in numbers:
+            ledger.tell("classifier", 0, ledger.ask("classifier", 0), outcome(1 / (number + 2)))
+        return [trial.params for trial in ledger.trials("classifier", 0)]
+
+    whole = proposed("whole", 8, range(12))
+    assert proposed("extended", 8, range(8)) == whole[:8]
+    assert proposed("extended", 100, range(8, 12)) == whole
+    assert proposed("begun larger", 100, range(12)) != whole

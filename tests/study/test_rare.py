@@ -122,3 +122,9 @@ def test_bad_values_are_found_in_the_spec(data, words):
 def test_a_plan_counts_reveals_where_rare_classes_are_the_anomalies(tmp_path):
     spec = StudySpec.parse({"name": "x", "methods": ["classifier"], "data": {"anomaly_classes": [], "rare": "anomaly"}})
     assert plan(spec, tmp_path)["jobs"]["reveals"] > 0
+
+
+@pytest.mark.parametrize(("nominal", "folds", "trained"), [(["a", "b"], 3, 0), (["a", "b", "c"], 3, 3), (6, 4, 4), ("osr", 3, 3)])
+def test_the_plan_counts_only_fold_models_that_there_can_be(tmp_path, nominal, folds, trained):
+    spec = StudySpec.parse({"name": "x", "methods": ["classifier"], "data": {"nominal_classes": nominal}, "selection": {"folds": folds}})
+    assert plan(spec, tmp_path)["jobs"]["fold models"] == trained

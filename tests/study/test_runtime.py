@@ -30,20 +30,33 @@ def test_as_many_trials_as_fit(cpus, gpus, cpus_per_trial, gpus_per_trial, wante
 
 def test_a_share_of_a_gpu_only_where_there_is_one():
     resources = ResourcesSpec(cpus_per_trial=1, gpus_per_trial=0.25)
-    assert _cluster({"CPU": 4.0, "GPU": 1.0}, resources).gpus_per_trial == 0.25
-    assert _cluster({"CPU": 4.0}, resources).gpus_per_trial == 0
-    with pytest.raises(EnvironmentProblem, match="cpus_per_trial = 8"):
-        _cluster({"CPU": 4.0}, ResourcesSpec(cpus_per_trial=8))
+    assert _cluster([(4.0, 1.0)], resources).gpus_per_trial == 0.25
+    assert _cluster([(4.0, 0.0)], resources).gpus_per_trial == 0
+    with pytest.raises(EnvironmentProblem, match="cpus_per_trial = 8, but the cluster has 4 CPUs"):
+        _cluster([(4.0, 0.0)], ResourcesSpec(cpus_per_trial=8))
+
+
+def test_a_trial_must_fit_on_one_node():
+    """It would wait for ever, in silence."""
+    with pytest.raises(EnvironmentProblem, match="no node of the cluster has more than 4 CPUs"):
+        _cluster([(4.0, 0.0), (4.0, 0.0)], ResourcesSpec(cpus_per_trial=8))
+    with pytest.raises(EnvironmentProblem, match="no node of the cluster has both 4 CPUs and 0.25 of a GPU"):
+        _cluster([(2.0, 1.0), (8.0, 0.0)], ResourcesSpec(cpus_per_trial=4, gpus_per_trial=0.25))
+    assert _cluster([(3.0, 0.0), (3.0, 0.0)], ResourcesSpec(cpus_per_trial=2)).concurrency(0) == 2
+    mixed = _cluster([(0.0, 0.0), (2.0, 1.0), (16.0, 1.0)], ResourcesSpec(cpus_per_trial=1, gpus_per_trial=0.25))
+    assert mixed.concurrency(0) == 2 + 4 and (mixed.cpus, mixed.gpus) == (18, 2)
 
 
 def test_a_local_cluster_has_so_many_trials_and_one_of_others_as_many_as_come():
     spec = StudySpec.parse({"name": "x", "methods": ["classifier"]})
     assert trials_at_a_time(spec, Cluster(4, 0, 1, 0)) == 4
     assert trials_at_a_time(spec, Cluster(4, 0, 1, 0, grows=True)) is None
-    assert trials_at_a_time(spec.changed({"search.max_concurrent": 3}), Cluster(4, 0, 1, 0, grows=True)) == 3
+    for most in (3, 16):  # as many as are asked for once there are nodes for them
+        assert trials_at_a_time(spec.changed({"search.max_concurrent": most}), Cluster(4, 0, 1, 0, grows=True)) == most
+    assert trials_at_a_time(spec.changed({"search.max_concurrent": 16}), Cluster(4, 0, 1, 0)) == 4
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "[::1]:9", "no-such-host.invalid:6379"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "[::1]:9", "no-such-host.invalid:6379"])
 def test_a_cluster_that_is_not_there_is_told_at_once(address):
     import ray  # noqa: F401  (which takes seconds on a busy machine)
 
@@ -51,6 +64,12 @@ def test_a_cluster_that_is_not_there_is_told_at_once(address):
     with pytest.raises(EnvironmentProblem, match=r"no Ray cluster at .*start one"), ray_cluster(ResourcesSpec(address=address)):
         pass
     assert time.monotonic() - began < 10
+
+
+def test_rays_client_is_refused_where_the_environment_names_it(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.7:10001")
+    with pytest.raises(EnvironmentProblem, match="no search can run through Ray's client"), ray_cluster(ResourcesSpec()):
+        pass
 
 
 @pytest.mark.parametrize(("address", "mode", "warned"), [
@@ -134,6 +153,21 @@ def test_jobs_go_to_workers_that_the_search_has_warmed(tmp_path):
         workers.wait()
         jobs = [Job(kind="who", inputs={"n": n}, run=whoami) for n in range(2)]
         assert {result["pid"] for result in run_jobs(jobs, tmp_path, cluster)} <= set(ray.get(workers.started))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cards", "processes"), [(1, 1), (2, 3)])
+def test_jobs_share_a_process_only_where_there_is_one_card(tmp_path, monkeypatch, cards, processes):
+    """Cards that only Ray was told of. CUDA would stay on the card on which the process began."""
+    def whoami(*, folder: Path) -> dict:
+        return {"pid": os.getpid()}
+
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", f'{{"CPU": 1, "GPU": {cards}}}')
+    with ray_cluster(ResourcesSpec(address="local", gpus_per_trial=0.5)) as cluster:
+        assert (cluster.gpus, cluster.gpus_per_trial) == (cards, 0.5)
+        cluster.wait_for_workers()
+        jobs = [Job(kind="who", inputs={"n": n}, run=whoami) for n in range(3)]
+        assert len({result["pid"] for result in run_jobs(jobs, tmp_path, cluster)}) == processes
 
 
 @pytest.mark.parametrize(("cores", "cpus_per_trial", "expected"), [

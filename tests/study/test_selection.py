@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -113,3 +115,25 @@ def test_the_digest_covers_every_choice_and_neither_name_nor_time(tmp_path):
     write_json(tmp_path / "selection.json", {**selection, "digest": digest, "method_ranking": ["changed"]})
     with pytest.raises(UserError, match="was changed"):
         frozen_selection(tmp_path)
+
+
+def test_nothing_is_revealed_under_a_choice_that_newer_trials_would_change(tmp_path):
+    from study.ledger import Ledger
+    from study.reveal import _require_current
+
+    spec = StudySpec.parse({"name": "x", "methods": ["classifier"]})
+    ledger, views = Ledger(spec, tmp_path), {0: SimpleNamespace(validation_labels=np.zeros(100))}
+
+    def tell(accuracy):
+        ledger.tell("classifier", 0, ledger.ask("classifier", 0), {"signals": {"val_accuracy": accuracy, "val_nll": 1.0}})
+
+    tell(0.8)
+    selection = {"selections": [{"method": "classifier", "split": 0, "finalists": [{"trial": 0, "pseudo_novel_auroc": None}]}]}
+    _require_current(selection, ledger, tmp_path, views)
+    tell(0.7)  # would not be chosen: the same choice
+    _require_current(selection, ledger, tmp_path, views)
+    tell(0.9)
+    with pytest.raises(UserError, match="would choose otherwise now; run `oraclegap freeze"):
+        _require_current(selection, ledger, tmp_path, views)
+    with pytest.raises(UserError, match="classifier, split 0"):
+        _require_current({"selections": []}, ledger, tmp_path, views)

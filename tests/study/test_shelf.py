@@ -106,6 +106,16 @@ def test_what_is_still_needed_is_refused(study, tmp_path):
     with launch_lock(study):
         done = run("clean", study, "--yes", cwd=tmp_path)
     assert done.returncode == 2 and "is being driven by process" in done.stderr
+    # no class is called an anomaly, but the rare ones are: they lie in the vault and have not been looked at
+    before, kept = ((study / name).read_bytes() for name in ("spec.toml", "report/summary.json"))
+    (study / "spec.toml").write_text(Study.open(study).spec.changed({"data.anomaly_classes": [], "data.rare": "anomaly"}).to_toml())
+    (study / "report" / "summary.json").unlink()
+    with pytest.raises(UserError, match="not revealed yet"):
+        pieces(Study.open(study), kinds_of("features"))
+    # and one that was found at its end to hold none is as finished as it can be
+    (study / "report" / "summary.json").write_text(json.dumps({**json.loads(kept), "revealed": False, "nominal_only": True}))
+    assert pieces(Study.open(study), kinds_of("features"))
+    (study / "spec.toml").write_bytes(before)
     (study / "report" / "summary.json").unlink()  # it stands as before the reveal
     with pytest.raises(UserError, match="not revealed yet.*finish it first with `oraclegap launch"):
         pieces(Study.open(study), ["features"])

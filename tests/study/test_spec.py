@@ -52,6 +52,8 @@ BAD = {
     "no trials": ({"search": {"trials": 0}}, ["search.trials", "0"]),
     "trials as text": ({"search": {"trials": "many"}}, ["search.trials", "many"]),
     "trials as a fraction": ({"search": {"trials": 1.5}}, ["search.trials"]),
+    "Ray's client": ({"resources": {"address": "ray://10.0.0.7:10001"}}, ["resources.address", "host:port"]),
+    "an option beyond all floats": ({"search": {"sampler_options": {"n_startup_trials": 10**400}}}, ["n_startup_trials"]),
     "gpu above one": ({"resources": {"gpus_per_trial": 1.5}}, ["resources.gpus_per_trial", "1.5"]),
     "gpu negative": ({"resources": {"gpus_per_trial": -0.5}}, ["resources.gpus_per_trial"]),
     "no cpu": ({"resources": {"cpus_per_trial": 0}}, ["resources.cpus_per_trial"]),
@@ -224,3 +226,11 @@ def test_the_names_that_are_kept_here_are_those_of_the_registries():
 def test_an_unknown_spec_names_the_nearest_and_the_ready_ones():
     with pytest.raises(UserError, match="did you mean 'digits'.*ready specs: .*cifar10"):
         find_spec("digit")
+
+
+def test_weights_of_one_method_are_as_absolute_as_those_of_all(tmp_path, monkeypatch):
+    """A worker stands elsewhere, and so may the next launch."""
+    monkeypatch.chdir(tmp_path)
+    spec = StudySpec.parse({"name": "x", "methods": ["classifier", "hybrid"], "training": {"hybrid": {"pretrained": "own.pth"}}})
+    assert spec.training.for_method("hybrid")["pretrained"] == str(tmp_path / "own.pth")
+    assert "pretrained" not in spec.training.for_method("classifier")

@@ -269,3 +269,23 @@ def test_a_class_fewer_than_a_batch_and_odd_batches_train(view):
         result = fit(method="classifier", view=few, params=params_of("classifier"), seed=0,
                      settings=TrainSettings(epochs=1, batch_size=batch_size))
         assert math.isfinite(result["signals"]["val_nll"])
+
+
+def test_a_signal_that_is_undefined_for_a_model_is_left_out_and_the_trial_stays(view, tmp_path, monkeypatch):
+    from analysis import signals
+
+    known = signals.computed_signals()
+    monkeypatch.setattr(signals, "computed_signals", lambda: {**known, "undefined": lambda train, validation: float("nan")})
+    result = start(view, tmp_path / "t", settings=TrainSettings(epochs=1, batch_size=16, device="cpu"))
+    while not result.done:
+        result.step()
+    found = result.finish()["signals"]
+    assert "undefined" not in found and known.keys() <= found.keys() and read_result(tmp_path / "t")["signals"] == found
+
+
+@pytest.mark.parametrize(("share", "total", "fraction"), [
+    (0.25, 80 * 2**30, 0.25 - 600 / (80 * 1024)), (1.0, 80 * 2**30, 1 - 600 / (80 * 1024)), (0.0625, 8 * 2**30, 0.03125)])
+def test_torchs_limit_leaves_room_for_the_cuda_context(share, total, fraction):
+    from trainables.inference import fraction_for_tensors
+
+    assert fraction_for_tensors(share, total) == pytest.approx(fraction)
