@@ -131,7 +131,7 @@ def test_a_result_that_cannot_be_seen_is_not_told_to_the_ledger(tmp_path, monkey
 
 
 def test_a_node_on_which_no_worker_starts_costs_no_trial(tmp_path):
-    search = a_search(tmp_path / "study")
+    search = a_search(tmp_path)
     search.suggest("a")
     fail(search, "a", tmp_path, RuntimeEnvSetupError("no module named study"))
     assert isinstance(search.fatal, EnvironmentProblem) and "no worker could be started" in str(search.fatal)
@@ -144,7 +144,7 @@ def test_a_node_on_which_no_worker_starts_costs_no_trial(tmp_path):
     ("", "worker died 3 times: no message"),
 ])
 def test_the_reason_of_a_death_is_what_ray_says_of_the_last_one(tmp_path, told, reason):
-    search = a_search(tmp_path / "study")
+    search = a_search(tmp_path)
     search.suggest("a")
     fail(search, "a", tmp_path, RuntimeError("the first time, otherwise"), RuntimeError(told))
     assert search.fatal is None and search.ledger.trials()[0].reason.startswith(reason)
