@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.errors import UserError, nearest
+from study.ranking import finalists_of
 from trainables.files import read_json, sha256_of_file, write_json
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _job_models(study: Study) -> Iterator[Path]:
 def _of_others(name: str) -> Callable[[Study], Iterator[Path]]:
     def of_others(study: Study) -> Iterator[Path]:
         chosen = {f"{e['method']}/{e['split']}/{n}" for e in study.selection["selections"]
-                  for n in (e["trial"], *(f["trial"] if isinstance(f, dict) else f for f in e["finalists"]))}
+                  for n in (e["trial"], *finalists_of(e))}
         for trial in study.ledger().trials():
             if trial.key not in chosen and trial.state == "completed":
                 yield study.folder / "trials" / trial.key / name

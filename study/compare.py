@@ -120,7 +120,7 @@ class _Pairing:
 
         ours, is_anomaly = self._scores(0, *first)
         theirs, same = self._scores(study, *second)
-        if is_anomaly is None or same is None or not np.array_equal(is_anomaly, same):
+        if not np.array_equal(is_anomaly, same):
             return {}
         found = {}
         for measure, name in SCORES.items():

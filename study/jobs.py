@@ -82,11 +82,11 @@ def run_jobs(
 
     jobs = list(jobs)
     results = {index: job.result(study_folder) for index, job in enumerate(jobs)}
-    # CUDA stays on the card on which a process began, while Ray would give its next job another one: with several cards in a node, each
-    # job has a process of its own (which Ray does by itself only where a function's decorator asks for GPUs)
-    several = cluster.gpus_per_trial and any(gpus > 1 for _, gpus in cluster.nodes or ((cluster.cpus, cluster.gpus),))
+    # CUDA stays on the card on which a process began, while Ray would give its next job another one: with several cards in a
+    # node, each job has a process of its own (which Ray does by itself only where a function's decorator asks for GPUs)
+    once = bool(cluster.gpus_per_trial and cluster.several_cards)
     task = ray.remote(
-        num_cpus=cluster.cpus_per_trial, num_gpus=cluster.gpus_per_trial, max_retries=WORKER_RETRIES, max_calls=1 if several else 0
+        num_cpus=cluster.cpus_per_trial, num_gpus=cluster.gpus_per_trial, max_retries=WORKER_RETRIES, max_calls=int(once)
     )(_run_and_store)
     pending = {
         task.remote(job.run, job.folder(study_folder), job.path(study_folder), job.inputs, job.arguments): index

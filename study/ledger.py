@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from study.errors import UserError
-from study.ledger_storage import open_storage, patient, storage_url, url_of_file
+from study.ledger_storage import ledger_url, open_storage, patient
 from study.samplers import distributions, make_pruner, make_sampler, name_objective
 from study.spec import StudySpec
 from study.tracking import study_identity
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import optuna
 
 STATES = {"COMPLETE": "completed", "FAIL": "failed", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting"}
-
-
 #: An attribute of each Optuna study: the trials that its search began with.
 BUDGET = "oraclegap.first_budget"
 
@@ -72,7 +70,7 @@ class Ledger:
         if storage is not None:
             self.storage, self.url, self.owner = storage, "", ""
             return
-        self.url = storage_url(spec) or url_of_file(folder.resolve() / "ledger.db")
+        self.url = ledger_url(spec, folder)
         self.owner = study_identity(folder) if spec.resources.ledger else ""
         self.storage = open_storage(self.url, spec.resources.ledger)
 
@@ -94,11 +92,12 @@ class Ledger:
                 direction=direction, sampler=optuna.samplers.RandomSampler(seed=0), pruner=make_pruner(self.spec.search.pruner),
             )
             self._check_owner(study, claim=True)
-            if BUDGET not in study.user_attrs and not study.get_trials(deepcopy=False):
+            trials = study.get_trials(deepcopy=False)
+            if BUDGET not in study.user_attrs and not trials:
                 study.set_user_attr(BUDGET, self.spec.search.trials)
             name_objective(study, self.spec.selection.signal)
             # A launch may have died between two of them; none is asked before all of them wait.
-            known = sum("fixed_params" in t.system_attrs for t in study.get_trials(deepcopy=False))
+            known = sum("fixed_params" in t.system_attrs for t in trials)
             for configuration in self.spec.first_configurations(method)[known:]:
                 study.enqueue_trial(configuration)
             self._studies[method, split] = study

@@ -41,11 +41,14 @@ def storage_url(spec: StudySpec) -> str:
     return make_url(url).set(password=password).render_as_string(hide_password=False)
 
 
-def url_of_file(path: Path) -> str:
-    """SQLite's URL of a file, as Optuna takes it: a template. ``UserError`` for a path that SQLAlchemy reads as another, such as
-    one with a question mark."""
+def ledger_url(spec: StudySpec, folder: Path) -> str:
+    """That of ``resources.ledger``, or SQLite's of a file in the study's ``folder``, as Optuna takes it: a template.
+    ``UserError`` for a folder whose path SQLAlchemy reads as another, such as one with a question mark."""
     from sqlalchemy.engine import URL, make_url
 
+    if url := storage_url(spec):
+        return url
+    path = folder.resolve() / "ledger.db"
     url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
     if make_url(url).database != str(path):
         raise UserError(f"{path}: no database can be opened in a folder of this name; choose another --root")

@@ -13,7 +13,6 @@ KNOWN_SIZES = {
     "fashion_mnist": (70000, 28, 28, 1, 10),
 }
 SHOWN_CONFIGURATIONS = 3
-OSR_NOMINAL = 6  # of ten, in the open-set field's splits
 
 
 def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
@@ -47,9 +46,10 @@ def plan(spec: StudySpec, folder: Path) -> dict[str, Any]:
 def _folds(spec: StudySpec) -> int:
     """Fold models of a trial: none where the nominal classes are too few to hold some out."""
     from study.folds import deal_folds
+    from study.splits import OSR_SPLITS
 
     classes = spec.data.nominal_classes
-    count = classes if isinstance(classes, int) else len(classes) if isinstance(classes, list) else OSR_NOMINAL
+    count = classes if isinstance(classes, int) else len(classes) if isinstance(classes, list) else len(OSR_SPLITS[0])
     return len(deal_folds([str(number) for number in range(count)], spec.selection.folds, 0))
 
 
@@ -122,7 +122,7 @@ def _disk(spec: StudySpec) -> int | None:
     images, height, width, channels, classes = known
     if spec.data.limit:
         images = min(images, spec.data.limit * classes)
-    total = len(spec.data.splits) * images * height * width * channels
+    total, folds = len(spec.data.splits) * images * height * width * channels, _folds(spec)
     for method in spec.methods:
         folded = spec.search.trials if spec.selection.folds_every_trial(method) else spec.selection.finalists
         network = spec.training.for_method(method)["network"]
@@ -131,7 +131,7 @@ def _disk(spec: StudySpec) -> int | None:
         weights = 4 * sum(p.numel() for p in model.parameters())
         with torch.inference_mode():
             z = get_method(method).embed(model.eval(), torch.zeros(1, channels, height, width))["z"].shape[1]
-        models = spec.search.trials + _folds(spec) * folded + 1 + len(spec.data.seeds) - 1
+        models = spec.search.trials + folds * folded + 1 + len(spec.data.seeds) - 1
         total += len(spec.data.splits) * models * (weights + 4 * images * (z + classes))
     return total
 

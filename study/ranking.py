@@ -43,6 +43,11 @@ def best_trials(trials: list[TrialRecord], spec: StudySpec, *, validation_images
     return chosen
 
 
+def finalists_of(entry: dict[str, Any]) -> list[int]:
+    """The numbers of an entry's finalists in ``selection.json``, best first; early studies hold the bare numbers."""
+    return [found["trial"] if isinstance(found, dict) else found for found in entry["finalists"]]
+
+
 def rank_methods(chosen: list[dict[str, Any]], spec: StudySpec) -> list[dict[str, Any]]:
     """Methods by their mean cheap signal over splits; pseudo-novel AUROC on the common folds breaks ties.
 

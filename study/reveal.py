@@ -17,7 +17,7 @@ from study.errors import UserError
 from study.folds import cached_features, features_of
 from study.jobs import Job, run_jobs
 from study.ledger import Ledger, TrialRecord
-from study.ranking import best_trials
+from study.ranking import best_trials, finalists_of
 from study.reveal_log import log_reveal
 from study.runtime import Cluster
 from study.search import shared_settings
@@ -60,8 +60,7 @@ def reveal(
 
 def _require_current(selection: dict[str, Any], ledger: Ledger, folder: Path, views: dict[int, Any]) -> None:
     """The choice must have been made among all trials that there are: once anomalies are seen, none can be made again."""
-    chosen = {(e["method"], e["split"]): [f["trial"] if isinstance(f, dict) else f for f in e["finalists"]]
-              for e in selection["selections"]}
+    chosen = {(e["method"], e["split"]): finalists_of(e) for e in selection["selections"]}
     for name in ledger.names():
         trials = best_trials(ledger.trials(*name), ledger.spec, validation_images=len(views[name[1]].validation_labels))
         if [trial.number for trial in trials] != chosen.get(name, []):

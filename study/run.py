@@ -40,7 +40,7 @@ def run(
 ) -> None:
     """Runs ``stages`` of a study up to ``stop_after``. ``Ctrl-C`` raises ``Interrupted``; nothing is lost."""
     from study.ledger import launch_lock
-    from study.ledger_storage import check_database, url_of_file
+    from study.ledger_storage import check_database, ledger_url
     from study.tracking import Projection, check_server, tracking_uri
     from study.warm_start import begin, check_source
 
@@ -52,7 +52,7 @@ def run(
     if not offline:
         check_server(tracking_uri(study.folder.parent))
     check_database(study.spec)
-    url_of_file(study.folder.resolve() / "ledger.db")  # a folder that cannot hold it is no place to begin a study
+    ledger_url(study.spec, study.folder)  # a folder that cannot hold it is no place to begin a study
     with launch_lock(study.folder), _interruptible(f"oraclegap launch {study.folder}"):
         check_spec(study.spec, study.folder)
         check_source(study.spec, study.folder)

@@ -42,6 +42,7 @@ QUIET = {
 
 MOST_IN_ADVANCE = 16  # workers that a cluster of our own starts before they are asked for
 PATIENCE = 10.0  # seconds without a sign from them
+SEEN_SECONDS = 30.0  # after which a file that another node wrote should be seen here
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,17 @@ class Cluster:
 
     def concurrency(self, wanted: int) -> int:
         """Trials at a time: as many as fit now, each on one node, or ``wanted`` where that is fewer."""
-        fit = sum(self._fitting(*node) for node in self.nodes or ((self.cpus, self.gpus),))
+        fit = sum(self._fitting(*node) for node in self._each_node)
         return min(fit, wanted) if wanted else fit
+
+    @property
+    def several_cards(self) -> bool:
+        """Whether a node has more than one GPU, so that a process could be given another one than before."""
+        return any(gpus > 1 for _, gpus in self._each_node)
+
+    @property
+    def _each_node(self) -> tuple[tuple[float, float], ...]:
+        return self.nodes or ((self.cpus, self.gpus),)
 
     def _fitting(self, cpus: float, gpus: float) -> int:
         fit = int(cpus // self.cpus_per_trial)
@@ -178,7 +188,7 @@ def _in_advance(resources: ResourcesSpec) -> bool:
     return resources.cpus_per_trial < 2 and (os.cpu_count() or 1) <= MOST_IN_ADVANCE
 
 
-def require_seen(path: Path, seconds: float = 30.0) -> None:
+def require_seen(path: Path, seconds: float = SEEN_SECONDS) -> None:
     """Raises ``EnvironmentProblem`` where a file that a worker has written cannot be seen here.
 
     A network file system may show it some seconds late; one that is not shared, never.

@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 from study.errors import EnvironmentProblem
 from study.ledger import Ledger, TrialRecord
 from study.plan import relative_costs
-from study.runtime import Cluster, environment, require_seen
+from study.runtime import SEEN_SECONDS, Cluster, environment, require_seen
 from study.spec import StudySpec
 from trainables.files import read_json
 from trainables.trainable import ENVIRONMENT, trial_folder
@@ -127,8 +127,8 @@ class LedgerSearch(Searcher):
         try:
             if self.folder and not outcome.get("reason") and not outcome.get("pruned"):
                 # the first that is not there has been waited for: those under way then cost no time more
-                patience = {"seconds": 0.0} if self.fatal else {}
-                require_seen(trial_folder(self.folder, *name, trial.number) / "result.json", **patience)
+                seconds = 0.0 if self.fatal else SEEN_SECONDS
+                require_seen(trial_folder(self.folder, *name, trial.number) / "result.json", seconds)
             if (outcome.get("reason") or "").startswith(ENVIRONMENT):
                 raise EnvironmentProblem(f"{outcome['reason'].removeprefix(ENVIRONMENT)}; launch again to continue")
             record = self.ledger.tell(*name, trial, outcome)

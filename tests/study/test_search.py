@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +10,6 @@ from ray.tune.search import Searcher
 
 from study.errors import EnvironmentProblem
 from study.ledger import Ledger
-from study.runtime import require_seen
 from study.search import LedgerScheduler, LedgerSearch
 from study.spec import StudySpec
 
@@ -117,7 +115,7 @@ def test_nothing_of_it_is_pickled(tmp_path):
 
 def test_a_result_that_cannot_be_seen_is_not_told_to_the_ledger(tmp_path, monkeypatch):
     """Storage that nodes do not share is noticed at the first trial, which stays open."""
-    monkeypatch.setattr("study.search.require_seen", functools.partial(require_seen, seconds=0.05))
+    monkeypatch.setattr("study.search.SEEN_SECONDS", 0.05)
     search = a_search(tmp_path)
     search.folder = tmp_path
     search.suggest("a"), search.suggest("b")
