@@ -196,8 +196,8 @@ class Training:
         if self.settings.pretrained:
             load_backbone(self.model, self.settings.pretrained, freeze=self.settings.freeze_backbone)
         self.method.prepare(self.model, view)
-        self.optimiser = SGD(self.method.parameter_groups(self.model, self.params), momentum=self.params["momentum"])
-        self.clipped = [list(part.parameters()) for part in self.method.clipped(self.model)]
+        self.optimiser = SGD(self.method.parameter_groups(self.model, self.params), momentum=self.params["momentum"],
+                             clipped=[part.parameters() for part in self.method.clipped(self.model)])
         normalise = Normaliser(view.mean, view.std, device)
         self.augment = Augmenter(to_device(view.train_images, device), normalise, self.params,
                                  flips_keep_labels=view.flips_keep_labels)
@@ -227,8 +227,7 @@ class Training:
                         losses.append(loss.detach())
             self.method.adjust_gradients(self.model, self.params)
             if self.params["gradient_clip"]:
-                for part in self.clipped:
-                    nn.utils.clip_grad_norm_(part, self.params["gradient_clip"])
+                self.optimiser.clip(self.params["gradient_clip"])
             self.optimiser.step(rate)
             total += sum(losses) * (len(streams[0].order[step]) / len(members))
             if step % STEPS_BETWEEN_CHECKS == STEPS_BETWEEN_CHECKS - 1 or step == steps - 1:
@@ -263,9 +262,7 @@ class Training:
     def _save(self) -> None:
         names = {id(p): name for name, p in self.model.named_parameters()}
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for parameter, state in self.optimiser.state.items():
-            if state.get("momentum_buffer") is not None:
-                tensors[f"momentum/{names[id(parameter)]}"] = state["momentum_buffer"]
+        tensors |= {f"momentum/{names[id(parameter)]}": buffer for parameter, buffer in self.optimiser.momenta.items()}
         record = {"identity": self.identity, "rows": self.rows}
         if self.best is not None:
             tensors |= {f"best/{name}": tensor for name, tensor in self.best["weights"].items()}
@@ -282,9 +279,8 @@ class Training:
                            if name.startswith(kind + "/")} for kind in ("model", "momentum", "best")}
             self.model.load_state_dict(part["model"])
             for name, parameter in self.model.named_parameters():
-                if name in part["momentum"]:  # in the parameter's own layout, which the fused step takes for granted
-                    kept = torch.empty_like(parameter).copy_(part["momentum"][name])
-                    self.optimiser.state[parameter]["momentum_buffer"] = kept
+                if name in part["momentum"]:
+                    self.optimiser.momenta[parameter].copy_(part["momentum"][name])
             self.rows = record["rows"]
             self.best = {**record["best"], "weights": part["best"]} if "best" in record else None
         self._write_rows()  # those of epochs that will be trained again go
