@@ -24,6 +24,7 @@ from typing import Any
 
 from analysis import plugins
 from study.errors import EnvironmentProblem
+from study.local_cluster import in_advance, native_warnings_hidden, settings, without_monitors
 from study.spec import ResourcesSpec
 
 #: Set before Ray is imported: no usage reports, no per-trial log files, no second progress table.
@@ -40,7 +41,6 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
-MOST_IN_ADVANCE = 16  # workers that a cluster of our own starts before they are asked for
 PATIENCE = 10.0  # seconds without a sign from them
 SEEN_SECONDS = 30.0  # after which a file that another node wrote should be seen here
 
@@ -110,13 +110,13 @@ def ray_cluster(resources: ResourcesSpec, plugin_references: Iterable[str] = ())
     references = list(plugin_references)
     with tempfile.TemporaryDirectory(prefix="oraclegap-workers-", ignore_cleanup_errors=True) as ready:
         if mine:
-            watchdog = _connect(ray, resources.address, references, _workers_in_advance(resources, Path(ready)))
+            watchdog = _connect(ray, resources.address, references, settings(resources, Path(ready)))
         elif references:
             _check_that_workers_know(ray, references)
         try:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             found = _cluster([(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes], resources)
-            own = replace(found, ready=Path(ready) if _in_advance(resources) else None)
+            own = replace(found, ready=Path(ready) if in_advance(resources) else None)
             yield own if watchdog else replace(found, grows=True, notes=_notes(ray.get_runtime_context().gcs_address))
         finally:
             if mine:
@@ -164,28 +164,12 @@ def _connect(ray, address: str, references: list[str], own: dict[str, str]) -> s
             pass  # it has ended: start one
     watchdog = _start_watchdog()
     try:
-        with _native_warnings_hidden(), environment({**own, **plugins.environment(references)}), _without_monitors():
+        with native_warnings_hidden(), environment({**own, **plugins.environment(references)}), without_monitors():
             ray.init(address="local", include_dashboard=False, **options)
     except Exception as error:
         _dismiss(watchdog)
         raise EnvironmentProblem(f"Ray cannot be started here: {' '.join(str(error).split())[:200]}") from error
     return watchdog
-
-
-def _workers_in_advance(resources: ResourcesSpec, ready: Path) -> dict[str, str]:
-    """Ray's settings by which a cluster of our own starts a worker for each CPU at once, which imports what trials need while
-    the driver still prepares.
-
-    Libraries settle their threads as they are imported, before Ray would have told them how many CPUs they have.
-    """
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, int(resources.cpus_per_trial)))
-    return {"RAY_prestart_worker_first_driver": str(int(_in_advance(resources))), "OMP_NUM_THREADS": threads,
-            "RAY_preload_python_modules": "study.worker", "ORACLEGAP_WORKERS_READY": str(ready)}
-
-
-def _in_advance(resources: ResourcesSpec) -> bool:
-    """Whether nearly every one of them will have a trial, for each holds 360 MB: a server of many cores often has fewer."""
-    return resources.cpus_per_trial < 2 and (os.cpu_count() or 1) <= MOST_IN_ADVANCE
 
 
 def require_seen(path: Path, seconds: float = SEEN_SECONDS) -> None:
@@ -269,47 +253,6 @@ def _cluster_of_this_machine() -> str | None:
         raise EnvironmentProblem(f"RAY_ADDRESS={found}: no search can run through Ray's client; launch on a node of the cluster, "
                                  "with the head's host:port")
     return found
-
-
-@contextlib.contextmanager
-def _native_warnings_hidden() -> Iterator[None]:
-    """Keeps what Ray's compiled part says while it starts off the terminal.
-
-    Without a network it warns that it cannot reach the outside, which a local cluster does not need; no option of Ray
-    silences that. A failure to start is an exception all the same.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-@contextlib.contextmanager
-def _without_monitors() -> Iterator[None]:
-    """A cluster of one machine that ends with its driver needs neither autoscaler nor log monitor: 1.3 s less to start, 1.1 s
-    less to end (2 cores, n = 3 each). No option of ``ray.init`` says so; where Ray's inside is another one, they run."""
-    try:
-        from ray._private.parameter import RayParams
-
-        made = RayParams.__init__
-    except (ImportError, AttributeError):
-        yield
-        return
-
-    def make(self, *arguments, **options) -> None:
-        made(self, *arguments, **options)
-        self.include_log_monitor, self.no_monitor = False, True
-
-    RayParams.__init__ = make
-    try:
-        yield
-    finally:
-        RayParams.__init__ = made
 
 
 def _start_watchdog() -> subprocess.Popen:

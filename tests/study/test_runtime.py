@@ -14,7 +14,8 @@ import pytest
 import study.watchdog as watchdog
 from study.errors import EnvironmentProblem
 from study.jobs import Job, WarmUp, run_jobs
-from study.runtime import Cluster, _cluster, _in_advance, _notes, ray_cluster
+from study.local_cluster import in_advance, settings
+from study.runtime import Cluster, _cluster, _notes, ray_cluster
 from study.search import trials_at_a_time
 from study.spec import ResourcesSpec, StudySpec
 
@@ -84,13 +85,17 @@ def test_trials_get_workers_that_were_started_in_advance_and_have_their_own_thre
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     class Actor:  # in here, since workers cannot import a test file
-        def look(self) -> tuple[int, set[str], int]:
+        def look(self) -> tuple[int, set[str], int, bool]:
+            from pathlib import Path
+
             import torch
 
-            return os.getpid(), {"torch", "ray.tune", "trainables.fit"} - sys.modules.keys(), torch.get_num_threads()
+            missing = {"torch", "ray.tune", "trainables.fit"} - sys.modules.keys()
+            return os.getpid(), missing, torch.get_num_threads(), "jemalloc" in Path("/proc/self/maps").read_text()
 
     with ray_cluster(ResourcesSpec(address="local")) as cluster:
         import ray
+        from ray._private.services import JEMALLOC_SO
 
         cluster.wait_for_workers(60)  # more patiently than a study: here, others use the machine too
         waiting = {int(file.name) for file in cluster.ready.iterdir() if file.name.isdigit()}
@@ -98,12 +103,23 @@ def test_trials_get_workers_that_were_started_in_advance_and_have_their_own_thre
         like_tunes = ray.remote(Actor).options(runtime_env={"env_vars": {}}, num_cpus=1)  # as study.search has Tune do
         for _ in range(4):  # a worker that Ray hears of late on a busy machine gets a later actor
             actor = like_tunes.remote()
-            pid, missing, threads = ray.get(actor.look.remote())
+            pid, missing, threads, allocator = ray.get(actor.look.remote())
             if pid in waiting:
                 break
             ray.kill(actor)
         assert pid in waiting and threads == 1 and not missing
-    assert not cluster.ready.exists() and "OMP_NUM_THREADS" not in os.environ
+        assert allocator or JEMALLOC_SO is None  # what Ray brings for its own processes
+    assert not cluster.ready.exists() and not {"OMP_NUM_THREADS", "MALLOC_CONF"} & os.environ.keys()
+
+
+def test_an_allocator_that_somebody_chose_is_left_alone(monkeypatch, tmp_path):
+    for name in ("LD_PRELOAD", "MALLOC_CONF", "RAY_LD_PRELOAD_ON_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+    assert settings(ResourcesSpec(), tmp_path)["RAY_LD_PRELOAD_ON_WORKERS"] == "1"
+    monkeypatch.setenv("RAY_LD_PRELOAD_ON_WORKERS", "0")
+    assert "RAY_LD_PRELOAD_ON_WORKERS" not in settings(ResourcesSpec(), tmp_path)
+    monkeypatch.setenv("LD_PRELOAD", "libtcmalloc.so")
+    assert not {"MALLOC_CONF", "LD_PRELOAD"} & settings(ResourcesSpec(), tmp_path).keys()
 
 
 def heard(ready, words, cpus=2.0) -> float:
@@ -174,7 +190,7 @@ def test_jobs_share_a_process_only_where_there_is_one_card(tmp_path, monkeypatch
     (2, 1, True), (16, 0.5, True), (16, 2, False), (17, 1, False), (None, 1, True)])
 def test_workers_are_started_in_advance_where_nearly_all_will_have_a_trial(monkeypatch, cores, cpus_per_trial, expected):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    assert _in_advance(ResourcesSpec(cpus_per_trial=cpus_per_trial)) == expected
+    assert in_advance(ResourcesSpec(cpus_per_trial=cpus_per_trial)) == expected
 
 
 def test_where_a_trial_takes_several_cpus_nobody_waits():
