@@ -6,6 +6,7 @@ seeds, oracle representations, reveals) is a job. A launch runs those whose resu
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -69,50 +70,79 @@ class Job:
 
 
 def run_jobs(
-    jobs: Iterable[Job], study_folder: Path, cluster: Cluster, *, on_done: Callable[[Job, dict], None] | None = None
+    jobs: Iterable[Job], study_folder: Path, cluster: Cluster, *, on_done: Callable[[Job, dict], None] | None = None,
+    then: Callable[[Job], Iterable[Job]] | None = None,
 ) -> list[dict[str, Any]]:
     """Runs the jobs that are not done, as Ray tasks, and returns all results in the order given.
+
+    ``then`` is asked after every job which others can run now: they follow, and their results come last.
 
     A job that fails returns ``{"reason": "…"}``; a foreseen reason (a fold model may diverge) is stored like any
     result. A full disk or a vanished folder is no outcome: it raises ``EnvironmentProblem`` and the job stays open.
     """
+    known: list[Job] = []
+    results: dict[int, dict[str, Any]] = {}
+    pending: dict[Any, int] = {}  # Ray's reference of a task → its job's place
+    task = functools.cache(lambda: _task(cluster))
+
+    def take(more: Iterable[Job]) -> None:
+        for job in more:
+            place = len(known)
+            known.append(job)
+            if (stored := job.result(study_folder)) is None:
+                arguments = (job.run, job.folder(study_folder), job.path(study_folder), job.inputs, job.arguments)
+                pending[task().remote(*arguments)] = place
+            else:
+                results[place] = stored
+                take(then(job) if then else ())
+
+    take(jobs)
+    while pending:
+        import ray
+
+        (finished,), _ = ray.wait(list(pending), num_returns=1)
+        place = pending.pop(finished)
+        job, results[place] = known[place], _result_of(finished, known[place])
+        if not results[place].get("reason"):
+            require_seen(job.path(study_folder))
+        if on_done:
+            on_done(job, results[place])
+        take(then(job) if then else ())
+    return [results[place] for place in range(len(known))]
+
+
+def _task(cluster: Cluster):
+    """The remote function of any job."""
+    import ray
+
+    # CUDA stays on the card on which a process began, while Ray would give its next job another one: with several cards in a
+    # node, each job has a process of its own (which Ray does by itself only where a function's decorator asks for GPUs)
+    once = bool(cluster.gpus_per_trial and cluster.several_cards)
+    return ray.remote(
+        num_cpus=cluster.cpus_per_trial, num_gpus=cluster.gpus_per_trial, max_retries=WORKER_RETRIES, max_calls=int(once)
+    )(_run_and_store)
+
+
+def _result_of(finished: Any, job: Job) -> dict[str, Any]:
+    """What a task that has ended gave, or the reason why there is nothing; raises ``EnvironmentProblem``."""
     import ray
 
     from trainables.trainable import ENVIRONMENT
 
-    jobs = list(jobs)
-    results = {index: job.result(study_folder) for index, job in enumerate(jobs)}
-    # CUDA stays on the card on which a process began, while Ray would give its next job another one: with several cards in a
-    # node, each job has a process of its own (which Ray does by itself only where a function's decorator asks for GPUs)
-    once = bool(cluster.gpus_per_trial and cluster.several_cards)
-    task = ray.remote(
-        num_cpus=cluster.cpus_per_trial, num_gpus=cluster.gpus_per_trial, max_retries=WORKER_RETRIES, max_calls=int(once)
-    )(_run_and_store)
-    pending = {
-        task.remote(job.run, job.folder(study_folder), job.path(study_folder), job.inputs, job.arguments): index
-        for index, job in enumerate(jobs) if results[index] is None
-    }
-    while pending:
-        (finished,), _ = ray.wait(list(pending), num_returns=1)
-        index = pending.pop(finished)
-        try:
-            results[index] = ray.get(finished)
-        except ray.exceptions.WorkerCrashedError:
-            results[index] = {"reason": f"worker died {WORKER_RETRIES + 1} times"}
-        except ray.exceptions.OutOfMemoryError:
-            results[index] = {"reason": "oom: the machine's memory was full"}
-        except (ray.exceptions.NodeDiedError, ray.exceptions.RuntimeEnvSetupError) as error:
-            raise EnvironmentProblem(f"{jobs[index].label}: {' '.join(str(error).split())[:300]}; launch again to continue") from error
-        except ray.exceptions.RayTaskError as error:  # outside the job itself: its result could not be written
-            raise EnvironmentProblem(f"{jobs[index].label}: {' '.join(str(error.cause).split())[-300:]}") from error
-        if results[index].get("reason", "").startswith(ENVIRONMENT):
-            reason = results[index]["reason"].removeprefix(ENVIRONMENT)
-            raise EnvironmentProblem(f"{jobs[index].label}: {reason}; launch again to continue")
-        if not results[index].get("reason"):
-            require_seen(jobs[index].path(study_folder))
-        if on_done:
-            on_done(jobs[index], results[index])
-    return [results[index] for index in range(len(jobs))]
+    try:
+        result = ray.get(finished)
+    except ray.exceptions.WorkerCrashedError:
+        return {"reason": f"worker died {WORKER_RETRIES + 1} times"}
+    except ray.exceptions.OutOfMemoryError:
+        return {"reason": "oom: the machine's memory was full"}
+    except (ray.exceptions.NodeDiedError, ray.exceptions.RuntimeEnvSetupError) as error:
+        raise EnvironmentProblem(f"{job.label}: {' '.join(str(error).split())[:300]}; launch again to continue") from error
+    except ray.exceptions.RayTaskError as error:  # outside the job itself: its result could not be written
+        raise EnvironmentProblem(f"{job.label}: {' '.join(str(error.cause).split())[-300:]}") from error
+    if result.get("reason", "").startswith(ENVIRONMENT):
+        reason = result["reason"].removeprefix(ENVIRONMENT)
+        raise EnvironmentProblem(f"{job.label}: {reason}; launch again to continue")
+    return result
 
 
 class WarmUp:

@@ -52,10 +52,17 @@ def reveal(
     references = {split: ray.put(view) for split, view in views.items()}
     entries = [e for e in selection["selections"] if vaults[e["split"]].has_anomalies]
     plans = [_Reveal(ledger, folder, cluster, e, references[e["split"]], vaults[e["split"]]) for e in entries]
-    trained = [p.representation_job() for p in plans] + [job for p in plans for job in p.retrain_jobs()]
-    results = run_jobs(trained, folder, cluster, on_done=on_job)
-    jobs = [job for p in plans for job in p.reveal_jobs()]
-    return results + run_jobs(jobs, folder, cluster, on_done=on_job)
+    trained = {p: {job.key: job for job in [p.representation_job(), *p.retrain_jobs()]} for p in plans}
+    longest_first = [*(p.representation_job() for p in plans), *(job for p in plans for job in p.retrain_jobs())]
+
+    def then(job: Job) -> list[Job]:
+        """Its reveals, where no other of its (method, split) is left to train: none waits for those of another."""
+        for plan, missing in trained.items():
+            if missing.pop(job.key, None) and not missing:
+                return plan.reveal_jobs()
+        return []
+
+    return run_jobs(longest_first, folder, cluster, on_done=on_job, then=then)
 
 
 def _require_current(selection: dict[str, Any], ledger: Ledger, folder: Path, views: dict[int, Any]) -> None:

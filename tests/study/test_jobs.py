@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,32 @@ def test_a_job_runs_once_and_its_result_is_found_again(tmp_path, cluster):
     assert run_jobs(jobs, tmp_path, cluster, on_done=lambda job, result: told.append(job)) == [{"sum": 3}, {"sum": 7}]
     assert run_jobs(jobs, tmp_path, cluster, on_done=lambda job, result: told.append(job)) == [{"sum": 3}, {"sum": 7}]
     assert len(told) == 2 and [(job.folder(tmp_path) / "runs").read_text() for job in jobs] == ["x", "x"]
+
+
+def await_another(*, folder: Path, other: str) -> dict:
+    deadline = time.monotonic() + 60
+    while not Path(other).exists():
+        if time.monotonic() > deadline:
+            return {"reason": f"{other} has not come"}
+        time.sleep(0.05)
+    return {"sum": 0}
+
+
+@pytest.mark.slow
+def test_what_a_job_makes_possible_follows_it_and_waits_for_no_other(tmp_path, cluster):
+    follower = a_job(add, a=5, b=6)
+    first = a_job(add, a=1, b=2)
+    longest = a_job(await_another, other=str(follower.path(tmp_path)))  # ends only once the other's follower has ended
+    asked = []
+
+    def then(job):
+        asked.append(job)
+        return [follower] if job is first else []
+
+    for _ in range(2):  # the second time all are done
+        results = run_jobs([longest, first], tmp_path, cluster if not asked else None, then=then)
+        assert results == [{"sum": 0}, {"sum": 3}, {"sum": 11}]
+    assert [asked.count(job) for job in (longest, first, follower)] == [2, 2, 2]
 
 
 @pytest.mark.slow
