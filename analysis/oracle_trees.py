@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
@@ -17,8 +18,23 @@ from sklearn.tree import DecisionTreeClassifier
 LARGEST_SEED = np.iinfo(np.int32).max
 
 
+_of_thread = threading.local()
+
+
 class LeanTree(DecisionTreeClassifier):
     """A tree of two classes with scikit-learn's defaults in a forest, on data that the forest has checked and encoded."""
+
+    @property
+    def random_state(self) -> np.random.RandomState:
+        """The thread's generator at the beginning of the tree's numbers: to make one costs ten times as much as to seed it."""
+        if not hasattr(_of_thread, "generator"):
+            _of_thread.generator = np.random.RandomState()
+        _of_thread.generator.seed(self.seed)
+        return _of_thread.generator
+
+    @random_state.setter
+    def random_state(self, seed: int) -> None:
+        self.seed = seed
 
     def _fit(self, X, y, sample_weight=None, check_input=True, missing_values_in_feature_mask=None):
         from sklearn.tree._criterion import Gini
@@ -26,8 +42,7 @@ class LeanTree(DecisionTreeClassifier):
         from sklearn.tree._tree import DepthFirstTreeBuilder, Tree
 
         features, classes = X.shape[1], np.array([2], dtype=np.intp)
-        random = np.random.RandomState(self.random_state)
-        splitter = BestSplitter(Gini(1, classes), max(1, math.isqrt(features)), 1, 0.0, random, None)
+        splitter = BestSplitter(Gini(1, classes), max(1, math.isqrt(features)), 1, 0.0, self.random_state, None)
         self.tree_ = Tree(features, classes, 1)
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         builder = DepthFirstTreeBuilder(splitter, 2, 1, 0.0, LARGEST_SEED, 0.0)
