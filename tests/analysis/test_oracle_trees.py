@@ -7,7 +7,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 from analysis import oracle_trees
-from analysis.oracle_trees import LeanForest, LeanTree, forest_class
+from analysis.oracle_trees import LeanForest, forest_class
 from analysis.oracles import forest_oracle
 
 
@@ -33,12 +33,21 @@ def test_its_probabilities_are_scikit_learns_bit_for_bit(weight, rows, width, sh
     asked = random.normal(size=(50, width)).astype(np.float32)
     options = {"n_estimators": 20, "random_state": 2**32 - 1, "class_weight": weight, "n_jobs": jobs}
     ours, theirs = (kind(**options).fit(z, labels) for kind in (LeanForest, RandomForestClassifier))
-    found, expected = ours.predict_proba(asked), theirs.predict_proba(asked)
-    if jobs == 1:
-        assert np.array_equal(found, expected)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)  # threads add the trees up in any order
+    theirs.n_jobs = 1  # its threads add the trees up in any order, ours in one
+    assert np.array_equal(ours.predict_proba(asked), theirs.predict_proba(asked))
     for mine, other in zip(ours.estimators_, theirs.estimators_, strict=True):
-        assert np.array_equal(mine.tree_.threshold, other.tree_.threshold)
+        assert np.array_equal(mine.threshold, other.tree_.threshold)
+
+
+@pytest.mark.parametrize("asked", [1, 3])
+def test_more_threads_than_there_is_work_do_no_harm(asked):
+    z = np.random.default_rng(1).normal(size=(30, 4))
+    forest = LeanForest(2, random_state=0, n_jobs=5).fit(z, np.arange(30) % 2)
+    assert len(forest.estimators_) == 2 and forest.predict_proba(z[:asked]).shape == (asked, 2)
+
+
+def test_all_cores_is_what_it_says():
+    assert LeanForest(1, random_state=0, n_jobs=-1).threads >= LeanForest(1, random_state=0).threads == 1
 
 
 def test_where_it_would_grow_other_trees_scikit_learns_are_taken(fresh, monkeypatch):
@@ -50,7 +59,7 @@ def test_where_scikit_learn_has_another_inside_its_own_are_taken(fresh, monkeypa
     def fails(*_, **__):
         raise TypeError("build() takes another argument")
 
-    monkeypatch.setattr(LeanTree, "_fit", fails)
+    monkeypatch.setattr(oracle_trees, "_grown", fails)
     assert forest_class() is RandomForestClassifier
     z, mask = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 2 == 0
     assert forest_oracle(trees=5).fit(z, mask).anomaly_score(z).shape == (30,)
