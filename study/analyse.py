@@ -17,7 +17,7 @@ from study.course import QUESTION as COURSE
 from study.course import measured_course, run_course
 from study.errors import UserError
 from study.evidence import load_study, reveal_record, revealed_trials, selection_entry
-from study.jobs import Job, run_jobs
+from study.jobs import Job, Late, run_jobs
 from study.selection import frozen_selection
 from study.spec import StudySpec
 from study.summary import summarise
@@ -40,7 +40,7 @@ def analyse(
     chosen = frozen_selection(folder)["selections"]
     if not any(revealed_trials(folder, entry["method"], entry["split"]) for entry in chosen):
         raise UserError(f"{folder}: nothing is revealed under this selection; run `oraclegap reveal {folder}` first")
-    jobs = analysis_jobs(spec, folder, threads=max(1, int(cluster.cpus_per_trial)))
+    jobs = analysis_jobs(spec, folder, threads=Late(lambda: max(1, int(cluster.cpus_per_trial))))
     for job in jobs:
         if (job.result(folder) or {}).get("failed"):
             job.path(folder).unlink()  # a question that failed is asked again
@@ -73,7 +73,7 @@ def gathered(ledger: Ledger, folder: Path) -> dict[str, Any]:
     return summary
 
 
-def analysis_jobs(spec: StudySpec, folder: Path, *, threads: int = 1) -> list[Job]:
+def analysis_jobs(spec: StudySpec, folder: Path, *, threads: int | Late = 1) -> list[Job]:
     """One for every revealed trial, and one for every method and split with all its trials."""
     questions = [get_question(name) for name in spec.analysis.asked()]
     jobs = []
@@ -106,7 +106,7 @@ def measured(spec: StudySpec, folder: Path) -> dict[str, dict[tuple[str, int, in
 
 def _job(
     spec: StudySpec, folder: Path, method: str, split: int, trials: list[int], questions: list[Question], name: str,
-    threads: int,
+    threads: int | Late,
 ) -> Job:
     records = [reveal_record(folder, method, split, str(trial)) for trial in trials]
     evidence = [digest_of(record["inputs"]) + record["result_digest"] for record in records]

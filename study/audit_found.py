@@ -59,7 +59,7 @@ class Found:
         return [trial for trial in self.trials if trial.state == "completed"]
 
     def home(self, trial: TrialRecord) -> Path:
-        from trainables.trainable import trial_folder
+        from trainables.trial import trial_folder
 
         return trial_folder(self.folder, trial.method, trial.split, trial.number)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from study.evidence import reveal_record
 from study.folds import features_of
-from study.jobs import Job, run_jobs
+from study.jobs import Job, run_jobs, settings_of
 from study.selection import frozen_rule, frozen_selection
 from study.spec import StudySpec
 from trainables.course import train_course, weights_name
@@ -67,13 +67,10 @@ def _pairs(spec: StudySpec, folder: Path, cluster: Cluster | None) -> list[tuple
 def _pair(
     spec: StudySpec, folder: Path, cluster: Cluster | None, entry: dict[str, Any], record: dict[str, Any]
 ) -> tuple[Job, Job]:
-    from study.search import shared_settings
-    from trainables.trainable import train_settings
-
     method, split, trial = entry["method"], entry["split"], entry["trial"]
     view, vault = (folder.resolve() / side / str(split) for side in ("view", "vault"))
     params, seed = record["inputs"]["params"], derive_seed("trial", spec.data.seeds[0], method, split, trial)
-    settings = train_settings(shared_settings(spec, folder, cluster), method) if cluster else None
+    settings = settings_of(spec, folder, cluster, method) if cluster else None
     plain = {"method": method, "params": params, "seed": seed, "points": spec.analysis.course}
     train = Job(
         kind="course", run=train_on_view, label=f"course of {method}/{split}/{trial}",

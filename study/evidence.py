@@ -50,7 +50,7 @@ def load_trial(spec: StudySpec, folder: Path, method: str, split: int, trial: in
     from study.selection import scorers_in_use
     from trainables.fit import read_features
     from trainables.methods import get_method
-    from trainables.trainable import trial_folder
+    from trainables.trial import trial_folder
 
     entry, record = selection_entry(folder, method, split), reveal_record(folder, method, split, str(trial))
     if entry is None or record is None:

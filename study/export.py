@@ -39,7 +39,7 @@ def export(
     scorers fitted, and the rule's scores of the nominal validation images) and ``MODEL_CARD.md``; ``study.OpenSetDetector``
     reads it. ``onnx``: the same as one graph, ``model.onnx``, too (``study.onnx_export``).
     """
-    from trainables.trainable import trial_folder
+    from trainables.trial import trial_folder
 
     if onnx:
         from study.onnx_export import require_onnx

@@ -16,6 +16,7 @@ from typing import Any
 
 from study.errors import EnvironmentProblem
 from study.runtime import Cluster, require_seen
+from study.spec import StudySpec
 from trainables.files import digest_of, read_json, sha256_of_file, write_json
 
 #: A job whose worker process dies (killed, node lost) is started again this often.
@@ -23,11 +24,47 @@ WORKER_RETRIES = 2
 
 
 @dataclass(frozen=True)
+class Late:
+    """An argument that is made as its job is sent: one that needs the cluster, of which a launch without open jobs has none."""
+
+    make: Callable[[], Any]
+
+
+def in_store(value: Any) -> Late:
+    """The value as Ray's object store has it, put there when it is first needed."""
+
+    @functools.cache
+    def put():
+        import ray
+
+        return ray.put(value)
+
+    return Late(put)
+
+
+def shared_settings(spec: StudySpec, folder: Path, cluster: Cluster) -> dict[str, Any]:
+    """The plain values that every trial and fold job has in common."""
+    return {
+        "trials": str((folder / "trials").resolve()), "seed": spec.data.seeds[0],
+        "training": {method: spec.training.for_method(method) for method in spec.methods},
+        "weights": (read_json(folder / "stamp.json") or {}).get("pretrained", {}),  # SHA-256 of each file, as the driver sees it
+        "cpus_per_trial": cluster.cpus_per_trial, "gpus_per_trial": cluster.gpus_per_trial,
+    }
+
+
+def settings_of(spec: StudySpec, folder: Path, cluster: Cluster, method: str) -> Late:
+    """The ``TrainSettings`` of a method's jobs."""
+    from trainables.trial import train_settings
+
+    return Late(lambda: train_settings(shared_settings(spec, folder, cluster), method))
+
+
+@dataclass(frozen=True)
 class Job:
     """One piece of work.
 
     ``inputs`` (plain JSON values) name it: whatever changes its result must be in them. ``run`` is a module-level
-    function, called with ``folder`` (the job's own) and ``arguments``; it returns a JSON-able result.
+    function, called with ``folder`` (the job's own) and ``arguments`` (``Late`` ones made); it returns a JSON-able result.
     ``result_path`` moves the result out of ``jobs/<kind>/<key>/result.json``.
     """
 
@@ -90,8 +127,9 @@ def run_jobs(
             place = len(known)
             known.append(job)
             if (stored := job.result(study_folder)) is None:
-                arguments = (job.run, job.folder(study_folder), job.path(study_folder), job.inputs, job.arguments)
-                pending[task().remote(*arguments)] = place
+                made = {k: v.make() if isinstance(v, Late) else v for k, v in job.arguments.items()}
+                task_of_job = task().remote(job.run, job.folder(study_folder), job.path(study_folder), job.inputs, made)
+                pending[task_of_job] = place
             else:
                 results[place] = stored
                 take(then(job) if then else ())
@@ -127,7 +165,7 @@ def _result_of(finished: Any, job: Job) -> dict[str, Any]:
     """What a task that has ended gave, or the reason why there is nothing; raises ``EnvironmentProblem``."""
     import ray
 
-    from trainables.trainable import ENVIRONMENT
+    from trainables.trial import ENVIRONMENT
 
     try:
         result = ray.get(finished)
@@ -189,7 +227,7 @@ def _run_and_store(
     """
     import ray
 
-    from trainables.trainable import FORESEEN, failure_reason
+    from trainables.trial import FORESEEN, failure_reason
 
     arguments = {k: ray.get(v) if isinstance(v, ray.ObjectRef) else v for k, v in arguments.items()}
     try:

@@ -15,12 +15,11 @@ import numpy as np
 
 from study.errors import UserError
 from study.folds import cached_features, features_of
-from study.jobs import Job, run_jobs
+from study.jobs import Job, in_store, run_jobs, settings_of
 from study.ledger import Ledger, TrialRecord
 from study.ranking import best_trials, finalists_of
 from study.reveal_log import log_reveal
 from study.runtime import Cluster
-from study.search import shared_settings
 from study.selection import frozen_rule, frozen_selection, scorers_in_use
 from study.vault import Vault
 from trainables.files import derive_seed, read_json, write_json
@@ -36,8 +35,6 @@ def reveal(
 
     Raises ``UserError`` without a frozen selection whose digest verifies, or where trials came after it.
     """
-    import ray
-
     selection = frozen_selection(folder)
     _require_current(selection, ledger, folder, views)
     try:
@@ -49,7 +46,7 @@ def reveal(
     log_reveal(folder, ledger.spec.name, selection["digest"], sorted(v.digest for v in vaults.values()))
     stamp = read_json(folder / "stamp.json") or {}
     write_json(folder / "stamp.json", {**stamp, "vaults": {str(split): v.digest for split, v in vaults.items()}})
-    references = {split: ray.put(view) for split, view in views.items()}
+    references = {split: in_store(view) for split, view in views.items()}
     entries = [e for e in selection["selections"] if vaults[e["split"]].has_anomalies]
     plans = [_Reveal(ledger, folder, cluster, e, references[e["split"]], vaults[e["split"]]) for e in entries]
     trained = {p: {job.key: job for job in [p.representation_job(), *p.retrain_jobs()]} for p in plans}
@@ -80,13 +77,12 @@ class _Reveal:
 
     def __init__(self, ledger: Ledger, folder: Path, cluster: Cluster, entry: dict, view, vault: Vault):
         from trainables.methods import get_method
-        from trainables.trainable import train_settings
 
         self.spec, self.folder, self.entry, self.view, self.vault = ledger.spec, folder, entry, view, vault
         self.method, self.split = entry["method"], entry["split"]
         self.trials = [t for t in ledger.trials(self.method, self.split) if t.state == "completed"]
         self.selected = next(t for t in self.trials if t.number == entry["trial"])
-        self.settings = train_settings(shared_settings(self.spec, folder, cluster), self.method)
+        self.settings = settings_of(self.spec, folder, cluster, self.method)
         self.training = self.spec.training.for_method(self.method)
         built = get_method(self.method)
         self.scorers = scorers_in_use(self.spec, built.own_scorers, linear_head=built.linear_head)
@@ -108,7 +104,7 @@ class _Reveal:
 
     def reveal_jobs(self) -> list[Job]:
         """One for every completed trial, then one for every retrained seed."""
-        from trainables.trainable import trial_folder
+        from trainables.trial import trial_folder
 
         jobs = [
             self._job(trial, trial_folder(self.folder, trial.method, trial.split, trial.number), seed=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from study.errors import Interrupted, UserError
@@ -20,7 +20,7 @@ from study.launch import (
     write_outputs,
     write_spec,
 )
-from study.runtime import Cluster, ray_cluster
+from study.runtime import Cluster, WhenNeeded, ray_cluster
 
 if TYPE_CHECKING:
     from study.api import Study
@@ -68,7 +68,10 @@ def run(
         write_spec(study.spec, study.folder)
         projection = Projection(root=study.folder.parent, study=study.spec.name, offline=offline)
         try:
-            with ray_cluster(study.spec.resources, study.spec.plugins) as cluster:
+            with ExitStack() as opened:
+                cluster = WhenNeeded(lambda: opened.enter_context(ray_cluster(study.spec.resources, study.spec.plugins)))
+                if not (study.folder / "report" / "summary.json").exists():
+                    cluster.get()  # at once: its workers import while the rest is made ready
                 tracker = Tracker(projection, study.spec, study.folder)
                 _Launch(study, cluster, tracker, progress, weights).stages(stages, stop_after)
         finally:
@@ -78,8 +81,7 @@ def run(
 
 
 class _Launch:
-    def __init__(self, study: Study, cluster: Cluster, tracker: Tracker, progress: Progress, weights: dict[str, str]):
-        from study.gpu_share import settled
+    def __init__(self, study: Study, cluster: WhenNeeded, tracker: Tracker, progress: Progress, weights: dict[str, str]):
         from study.ledger import Ledger
         from study.stamp import stamp
         from trainables.files import read_json, write_json
@@ -89,17 +91,24 @@ class _Launch:
         self.tracker, self.progress = tracker, progress
         self.views = load_views(self.spec, self.folder)
         known = read_json(self.folder / "stamp.json")
-        self.cluster = cluster = settled(self.spec, cluster, self.folder, views=self.views, say=progress.say)
+        self.cluster = WhenNeeded(lambda: self._settled(cluster.get()))
         self.ledger: Ledger = Ledger(self.spec, self.folder)
         made = stamp(self.folder, spec=self.spec) | ({"pretrained": weights} if weights else {})
         # The first launch's stamp is the study's; later ones are kept beside it, since versions may have moved.
         resumed = [*known.get("resumed", []), made] if known else []
         write_json(self.folder / "stamp.json", {**known, "resumed": resumed} if known else made)
         self.tracker.begin(known or made, self.ledger)
+
+    def _settled(self, cluster: Cluster) -> Cluster:
+        """With the share of a GPU that a trial takes; says what is to be said of it."""
+        from study.gpu_share import settled
+
+        cluster = settled(self.spec, cluster, self.folder, views=self.views, say=self.progress.say)
         for note in cluster.notes:
             self.progress.say(note)
         if self.spec.resources.gpus_per_trial and not cluster.gpus:
             self.progress.say("no GPU in this cluster: trials run on CPUs")
+        return cluster
 
     def stages(self, stages: tuple[str, ...], stop_after: str | None) -> None:
         if "search" in stages:
@@ -116,16 +125,22 @@ class _Launch:
             self.analyse()
 
     def search(self, *, alone: bool) -> None:
+        trials, names = self.ledger.trials(), self.ledger.names()
+        ended = [trial for trial in trials if trial.state != "running"]
+        epochs = {method: self.spec.training.for_method(method)["epochs"] for method in self.spec.methods}
+        self.progress.search_begins(ended, self.spec.search.trials * len(names), epochs)
+        if len(ended) < len(trials) or any(self.ledger.asked(*name) < self.spec.search.trials for name in names):
+            self._run_trials(alone=alone)
+        else:
+            self.progress.search_ends()
+
+    def _run_trials(self, *, alone: bool) -> None:
         from study.gpu_share import watched
         from study.jobs import WarmUp
         from study.search import run_search, scratch_of
 
-        ended = [t for t in self.ledger.trials() if t.state != "running"]
-        total = self.spec.search.trials * len(self.ledger.names())
-        epochs = {method: self.spec.training.for_method(method)["epochs"] for method in self.spec.methods}
-        workers = WarmUp(self.cluster, scratch_of(self.folder))
-        self.progress.search_begins(ended, total, epochs)
         try:
+            workers = WarmUp(self.cluster, scratch_of(self.folder))
             with watched(self.folder) if self.cluster.gpus else nullcontext([]) as told:
                 run_search(
                     self.ledger, self.folder, self.cluster, views=self.views, observers=[self.tracker, self.progress],

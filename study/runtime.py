@@ -10,13 +10,14 @@ is sent with the modules themselves, which other machines may not have.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,6 +91,17 @@ class Cluster:
             if (now := {file.name for file in self.ready.iterdir()}) != signs:
                 signs, heard = now, time.monotonic()
         time.sleep(0.3)  # they tell Ray after they have told us
+
+
+class WhenNeeded:
+    """A ``Cluster`` that is joined, or started, when it is first asked for anything: a launch that finds all work done needs none."""
+
+    def __init__(self, start: Callable[[], Cluster]):
+        """``start`` is called once at most."""
+        self.get = functools.cache(start)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.get(), name)
 
 
 def trials_on_a_card(share: float) -> int:

@@ -18,12 +18,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.errors import EnvironmentProblem
+from study.jobs import shared_settings
 from study.ledger import Ledger, TrialRecord
 from study.plan import relative_costs
 from study.runtime import SEEN_SECONDS, Cluster, environment, require_seen
 from study.spec import StudySpec
-from trainables.files import read_json
-from trainables.trainable import ENVIRONMENT, trial_folder
+from trainables.trial import ENVIRONMENT, trial_folder
 
 #: A worker that dies is started again this often without an epoch more; its trial continues from its own last checkpoint.
 WORKER_RETRIES = 2
@@ -217,16 +217,6 @@ def prunable_methods(spec: StudySpec) -> set[str]:
 def scratch_of(folder: Path) -> Path:
     """Where Tune writes what nobody reads; there only while a search goes on."""
     return folder / ".tune"
-
-
-def shared_settings(spec: StudySpec, folder: Path, cluster: Cluster) -> dict[str, Any]:
-    """The plain values that every trial and fold job has in common."""
-    return {
-        "trials": str((folder / "trials").resolve()), "seed": spec.data.seeds[0],
-        "training": {method: spec.training.for_method(method) for method in spec.methods},
-        "weights": (read_json(folder / "stamp.json") or {}).get("pretrained", {}),  # SHA-256 of each file, as the driver sees it
-        "cpus_per_trial": cluster.cpus_per_trial, "gpus_per_trial": cluster.gpus_per_trial,
-    }
 
 
 def trials_at_a_time(spec: StudySpec, cluster: Cluster) -> int | None:

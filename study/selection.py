@@ -17,11 +17,10 @@ import numpy as np
 
 from study.errors import EnvironmentProblem, UserError
 from study.folds import cached_features, deal_folds, train_fold
-from study.jobs import Job, run_jobs
+from study.jobs import Job, in_store, run_jobs, settings_of
 from study.ledger import Ledger, TrialRecord
 from study.ranking import best_trials, rank_methods, rounded
 from study.runtime import Cluster
-from study.search import shared_settings
 from study.spec import StudySpec
 from trainables.files import derive_seed, digest_of, read_json, write_json
 
@@ -35,10 +34,8 @@ def freeze(
     Freezing again gives the same digest and leaves the file alone unless trials were added. ``views`` maps a split to
     its ``View``. Returns the selection.
     """
-    import ray
-
     spec = ledger.spec
-    references = {split: ray.put(view) for split, view in views.items()}
+    references = {split: in_store(view) for split, view in views.items()}
     plans = {name: _Plan(spec, folder, cluster, views[name[1]], references[name[1]], ledger.trials(*name))
              for name in ledger.names()}
     plans = {name: plan for name, plan in plans.items() if plan.finalists}
@@ -97,13 +94,12 @@ class _Plan:
         self.finalists = best_trials(trials, spec, validation_images=len(view.validation_labels))
         if self.finalists:
             from trainables.methods import get_method
-            from trainables.trainable import train_settings
 
             self.method, self.split = self.finalists[0].method, self.finalists[0].split
             built = get_method(self.method)
             self.own = built.own_scorers
             self.scorers = scorers_in_use(spec, self.own, linear_head=built.linear_head)
-            self.settings = train_settings(shared_settings(spec, folder, cluster), self.method)
+            self.settings = settings_of(spec, folder, cluster, self.method)
             self.folds = deal_folds(view.classes, spec.selection.folds, self.split)
 
     def settle_parameters(self) -> None:
@@ -189,7 +185,7 @@ class _Plan:
         return "all_mean" if rule_needs_folds(rule) and not folds_usable else rule
 
     def _trial_folder(self, trial: TrialRecord) -> Path:
-        from trainables.trainable import trial_folder
+        from trainables.trial import trial_folder
 
         return trial_folder(self.folder, trial.method, trial.split, trial.number)
 

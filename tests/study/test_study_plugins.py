@@ -188,7 +188,7 @@ def test_a_running_cluster_is_sent_the_modules(guide):
 
 def test_a_worker_that_lacks_the_module_leaves_the_trial_open(guide, monkeypatch):
     from trainables.methods import get_method
-    from trainables.trainable import ENVIRONMENT, failure_reason
+    from trainables.trial import ENVIRONMENT, failure_reason
 
     monkeypatch.setenv(plugins.VARIABLE, json.dumps({"plugins": ["method=nowhere:Mine"], "path": []}))
     with pytest.raises(plugins.PluginError) as caught:

@@ -124,7 +124,7 @@ def test_a_stem_of_another_size_names_the_networks_that_fit(torchvision_file):
 
 
 def test_another_file_on_a_workers_machine_is_the_machines_affair(view, small, tmp_path):  # noqa: F811
-    from trainables.trainable import ENVIRONMENT, failure_reason
+    from trainables.trial import ENVIRONMENT, failure_reason
 
     for settings in (replace(SETTINGS, pretrained=str(small), pretrained_sha256="0" * 64),
                      replace(SETTINGS, pretrained=str(tmp_path / "absent.safetensors"), pretrained_sha256="0" * 64)):

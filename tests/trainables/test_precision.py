@@ -15,7 +15,7 @@ from study.spec import StudySpec
 from trainables import precision
 from trainables.data import View
 from trainables.fit import Training, TrainSettings, WrongFolder
-from trainables.trainable import train_settings
+from trainables.trial import train_settings
 
 torch.set_num_threads(1)
 

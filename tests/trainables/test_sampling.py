@@ -14,7 +14,7 @@ from trainables.data import View
 from trainables.files import derive_seed, digest_of
 from trainables.fit import Training, TrainSettings, WrongFolder
 from trainables.sampling import epoch_order
-from trainables.trainable import train_settings
+from trainables.trial import train_settings
 
 COUNTS = {3: 90, 5: 30, 8: 12}  # training images of these digits
 PARAMS = get_space("classifier").default() | {"width": 0.5}
