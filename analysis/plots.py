@@ -9,7 +9,8 @@ from typing import Any
 from analysis import curves as curve_data
 from analysis import plot_data
 from analysis import summary_rows as rows
-from analysis.plot_base import Drawn, finish
+from analysis.card import Figure
+from analysis.plot_base import Drawn
 from analysis.plot_curves import FEW_PANELS, draw_curve, draw_parameter, draw_signal
 from analysis.plot_ladder import FEW, draw_gaps
 
@@ -17,25 +18,34 @@ from analysis.plot_ladder import FEW, draw_gaps
 def draw_all(
     summary: Mapping[str, Any], *, spec: Mapping[str, Any] | None = None, curves: Mapping[str, Any] | None = None
 ) -> dict[str, Drawn]:
+    """Those of ``figures_of``, drawn."""
+    from analysis.plot_together import draw_figures
+
+    return draw_figures(figures_of(summary, spec=spec, curves=curves))
+
+
+def figures_of(
+    summary: Mapping[str, Any], *, spec: Mapping[str, Any] | None = None, curves: Mapping[str, Any] | None = None
+) -> dict[str, Figure]:
     """Every figure that the summary has numbers for, by name: "gaps" (with several splits their mean, and then
     "gaps-by-split"), "parameter-<method>", "signal", and "curve-…" for each of `curves`, see `draw_curve`."""
     found = _gaps(summary)
     for method, data in curve_data.parameter_curves(summary).items():
         name = _name("parameter", method, found)
-        found[name] = finish(name, data, draw_parameter, _parameter_alt(data), data["note"])
+        found[name] = Figure(name, data, draw_parameter, _parameter_alt(data), data["note"])
     signal = plot_data.signal_scatter(summary, spec=spec)
     if signal["panels"]:
         caption = f"Biased: {signal['biased']}. " if signal["biased"] else ""
         each = " of each split" if len(signal["panels"]) > FEW_PANELS else ""
-        found["signal"] = finish("signal", signal, draw_signal, _signal_alt(signal), (
+        found["signal"] = Figure("signal", signal, draw_signal, _signal_alt(signal), (
             f"{caption}Star: the trial selected without labels. Ring: the best{each} in hindsight."))
     for name, curve in (curves or {}).items():
         safe = _name("curve", name, found)
-        found[safe] = finish(safe, curve, draw_curve, _curve_alt(curve), curve.get("note", ""))
+        found[safe] = Figure(safe, curve, draw_curve, _curve_alt(curve), curve.get("note", ""))
     return found
 
 
-def _gaps(summary: Mapping[str, Any]) -> dict[str, Drawn]:
+def _gaps(summary: Mapping[str, Any]) -> dict[str, Figure]:
     ladder = plot_data.ladder(summary)
     if not ladder["panels"]:
         return {}
@@ -44,10 +54,10 @@ def _gaps(summary: Mapping[str, Any]) -> dict[str, Drawn]:
         means = plot_data.ladder_means(ladder)
         dots = "Small dots" if len(means["panels"]) > FEW else "Dots"
         words = f"{_gap_words(means)} {dots}: single splits{', of the scorer' if dots != 'Dots' else ''}."
-        found["gaps"] = finish("gaps", means, draw_gaps, _ladder_alt(means), words)
+        found["gaps"] = Figure("gaps", means, draw_gaps, _ladder_alt(means), words)
         ladder = {**ladder, "title": plot_data.ladder_range(ladder)}
     name = "gaps-by-split" if found else "gaps"
-    found[name] = finish(name, ladder, draw_gaps, _ladder_alt(ladder), f"{_gap_words(ladder)} Whiskers: 95 % intervals.")
+    found[name] = Figure(name, ladder, draw_gaps, _ladder_alt(ladder), f"{_gap_words(ladder)} Whiskers: 95 % intervals.")
     return found
 
 

@@ -53,11 +53,12 @@ def write_report(
     further line charts by name, see `plots.draw_curve`. Raises OSError when the folder cannot be written.
     """
     from analysis import plots
+    from analysis.plot_together import draw_figures
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     cards, unanswered = report_cards.cards_of(summary)
-    drawn = plots.draw_all(summary, spec=spec, curves=curves) | report_cards.draw(cards)
+    drawn = draw_figures(plots.figures_of(summary, spec=spec, curves=curves) | report_cards.figures_of(cards))
     files = {name: content for figure in drawn.values() for name, content in figure.files.items()}
     for name, content in (files | report_cards.tables(cards)).items():
         _write(folder / name, content)

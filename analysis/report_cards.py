@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from analysis.card import Card
+from analysis.card import Card, Figure
 from analysis.questions import NAMES, get_question
-
-if TYPE_CHECKING:
-    from analysis.plot_base import Drawn
 
 
 def cards_of(summary: Mapping[str, Any]) -> tuple[list[Card], list[tuple[str, str]]]:
@@ -35,15 +32,13 @@ def cards_of(summary: Mapping[str, Any]) -> tuple[list[Card], list[tuple[str, st
     return cards, unanswered
 
 
-def draw(cards: list[Card]) -> dict[str, Drawn]:
+def figures_of(cards: list[Card]) -> dict[str, Figure]:
     """Every card's figures, by name; ValueError where two share a name, since they are files."""
-    from analysis.plot_base import finish
-
-    found: dict[str, Drawn] = {}
+    found: dict[str, Figure] = {}
     for figure in (figure for card in cards for figure in card.figures):
         if figure.name in found:
             raise ValueError(f"two figures are called {figure.name!r}")
-        found[figure.name] = finish(figure.name, figure.data, figure.draw, figure.alt, figure.caption)
+        found[figure.name] = figure
     return found
 
 

@@ -1,0 +1,63 @@
+"""Figures drawn by helpers are those drawn alone, and none is lost where a helper cannot draw."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from analysis import plot_together
+from analysis.card import Figure
+from analysis.plot_curves import draw_curve
+from analysis.plot_together import draw_figures
+
+CURVE = {"x_label": "false positives", "y_label": "true positives",
+         "series": [{"label": "scorer", "x": [0, 1], "y": [0, 1], "low": [0, 0.9], "high": [0.1, 1]}]}
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(plot_together, "_cores", lambda: 2)
+
+
+def figures(count, draw=draw_curve):
+    return {f"f{i}": Figure(f"f{i}", {**CURVE, "title": f"Figure {i}"}, draw, f"alt {i}", "caption") for i in range(count)}
+
+
+@pytest.mark.slow
+def test_a_helpers_figures_are_those_drawn_alone_byte_for_byte(two_cores, monkeypatch):
+    asked = figures(2 * plot_together.WORTH)
+    together, here = draw_figures(asked), []
+    monkeypatch.setattr(plot_together, "_cores", lambda: 1)
+    monkeypatch.setattr(plot_together, "_Helper", here.append)
+    alone = draw_figures(asked)
+    assert not here and list(together) == list(alone) == list(asked) and together == alone
+
+
+def test_few_figures_are_not_worth_a_helper(two_cores, monkeypatch):
+    monkeypatch.setattr(plot_together, "_Helper", None)
+    assert list(draw_figures(figures(2))) == ["f0", "f1"]
+    assert draw_figures({}) == {}
+
+
+def test_one_that_cannot_travel_is_drawn_here(two_cores):
+    found = draw_figures(figures(2 * plot_together.WORTH, lambda data, width: draw_curve(data, width=width)))
+    assert len(found) == 2 * plot_together.WORTH and all(drawn.wide for drawn in found.values())
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/not/there"])
+def test_a_helper_that_fails_loses_nothing(two_cores, monkeypatch, program):
+    monkeypatch.setattr(sys, "executable", program)
+    asked = figures(2 * plot_together.WORTH)
+    assert list(draw_figures(asked)) == list(asked)
+
+
+def fails(data, *, width):
+    raise ValueError("no such thing can be drawn")
+
+
+def test_a_mistake_in_a_drawing_is_told(two_cores):
+    asked = figures(2 * plot_together.WORTH)
+    asked["f1"] = figures(2, fails)["f1"]  # of a helper's share
+    with pytest.raises(ValueError, match="no such thing can be drawn"):
+        draw_figures(asked)
