@@ -42,6 +42,7 @@ OF_IMAGES = $(if $(CIFAR10),,@echo "skipped without CIFAR10=…:" )
 
 bench: setup
 	$(RUN)/python benchmarks/harness_cost.py --runs 1
+	$(RUN)/python benchmarks/step.py --rounds 1
 	$(RUN)/python benchmarks/against_naive.py --runs 1
 	$(RUN)/python benchmarks/scale.py --trials 10 100
 	$(RUN)/python benchmarks/oracle_speed.py $(if $(CIFAR10),--path $(CIFAR10) --limit 6000)
@@ -51,6 +52,7 @@ bench: setup
 # The tables of README and benchmarks/README.md: hours.
 bench-full: setup
 	$(RUN)/python benchmarks/harness_cost.py --runs 3
+	$(RUN)/python benchmarks/step.py
 	$(RUN)/python benchmarks/against_naive.py --runs 3
 	$(RUN)/python benchmarks/scale.py --trials 10 100 1000
 	@$(RUN)/py-spy --version >/dev/null 2>&1 && PATH="$(CURDIR)/$(RUN):$$PATH" $(RUN)/python benchmarks/profile_study.py || echo "no profile without py-spy"

@@ -150,6 +150,19 @@ def test_slow_workers_are_waited_for_and_silent_ones_are_not(tmp_path):
     Cluster(2, 0, 1, 0).wait_for_workers(60)  # nobody was started: returns at once
 
 
+def test_a_worker_that_comes_after_every_cpu_has_one_is_for_jobs(tmp_path, monkeypatch):
+    from study import worker
+
+    monkeypatch.delenv(worker.READY, raising=False)
+    assert not worker._comes_late()  # of a cluster of others, where nobody counts
+    monkeypatch.setenv(worker.READY, str(tmp_path))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for pid in (11, 12):
+        assert not worker._comes_late()
+        (tmp_path / f"{pid}.began").touch()
+    assert worker._comes_late()
+
+
 @pytest.mark.slow
 def test_jobs_go_to_workers_that_the_search_has_warmed(tmp_path):
     def whoami(*, folder: Path) -> dict:
