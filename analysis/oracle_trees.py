@@ -27,10 +27,10 @@ class LeanForest:
         self.threads = _threads(n_jobs)
 
     def fit(self, X, y) -> LeanForest:
-        """Grows the trees, ``estimators_``, on latents (N, D), finite, of labels (N,). Returns self."""
+        """Grows the trees, ``estimators_``, on latents (N, D) of labels (N,). Returns self. ValueError where one is not finite."""
         from sklearn.utils.class_weight import compute_sample_weight
 
-        latents = np.ascontiguousarray(X, dtype=np.float32)
+        latents = _single(X)
         labels = np.ascontiguousarray(y, dtype=np.float64)[:, None]
         weight = compute_sample_weight(self.class_weight, y) if self.class_weight else None
         random = np.random.RandomState(self.random_state)
@@ -41,7 +41,7 @@ class LeanForest:
 
     def predict_proba(self, X) -> np.ndarray:
         """Shares of the two classes in the leaves that latents (N, D) reach, the trees' mean (N, 2)."""
-        latents = np.ascontiguousarray(X, dtype=np.float32)
+        latents = _single(X)
         return np.concatenate(self._in_parts(self._mean, latents))  # rows, since sums of trees would depend on the parts
 
     def _mean(self, latents: np.ndarray) -> np.ndarray:
@@ -53,7 +53,7 @@ class LeanForest:
     def _in_parts(self, work: Callable, of: Sequence) -> list:
         """``work`` of as many parts as there are threads; scikit-learn's compiled part lets other threads run."""
         size = -(-len(of) // self.threads)
-        parts = [of[start : start + size] for start in range(0, len(of), size)] or [of]
+        parts = [of[start : start + size] for start in range(0, len(of), size)]
         if len(parts) == 1:
             return [work(parts[0])]
         with ThreadPoolExecutor(self.threads) as pool:
@@ -79,6 +79,14 @@ def _grown(latents: np.ndarray, labels: np.ndarray, weight: np.ndarray | None, s
         tree = Tree(features, classes, 1)
         DepthFirstTreeBuilder(splitter, 2, 1, 0.0, LARGEST_SEED, 0.0).build(tree, latents, labels, counts, None)
         yield tree
+
+
+def _single(X) -> np.ndarray:
+    """In the precision in which trees compare; ValueError where there is none, or nothing at all."""
+    latents = np.ascontiguousarray(X, dtype=np.float32)
+    if not len(latents) or not np.isfinite(latents).all():
+        raise ValueError("the latents are none, not finite, or too large for single precision")
+    return latents
 
 
 def _threads(n_jobs: int | None) -> int:

@@ -48,7 +48,9 @@ def finish(name: str, data: Mapping[str, Any], draw: Callable[..., Figure], alt:
         "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
         "hatch.linewidth": 0.7, "font.size": 9, "text.parse_math": False, "path.simplify": True,
     }
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()  # a notebook's own style is not the report's, and helpers do not have it
+        matplotlib.rcParams.update(settings)
         # a class or method name in another script: the page's own fonts will have its glyphs, the layout can do without
         warnings.filterwarnings("ignore", message="Glyph")
         wide, narrow = draw(data, width=WIDE), draw(data, width=NARROW)

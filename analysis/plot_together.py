@@ -18,7 +18,8 @@ from analysis.card import Figure
 from analysis.plot_base import Drawn, finish
 
 WORTH = 4  # figures that take as long as a helper takes to import what it needs
-MOST_HELPERS = 7  # of 150 MB each
+MOST_HELPERS = 7
+BEGINS = b"\n-- drawn figures, pickled --\n"
 
 
 def draw_figures(figures: Mapping[str, Figure]) -> dict[str, Drawn]:
@@ -46,20 +47,28 @@ class _Helper:
         with tempfile.TemporaryFile() as work:  # a pipe would keep us waiting until the helper has imported what it needs
             pickle.dump(list(figures), work)
             work.seek(0)
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "analysis.plot_together"], stdin=work, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            self.answer = tempfile.TemporaryFile()  # noqa: SIM115 (closed by ``end``)
+            self.process = subprocess.Popen(  # -P: no module of the folder where the command was given
+                [sys.executable, "-P", "-m", "analysis.plot_together"], stdin=work, stdout=self.answer, stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": path},
             )
 
     def drawn(self) -> list[Drawn] | None:
         """What it drew, or None where it failed: drawn again by this process, whoever waits is told the mistake."""
-        out, _ = self.process.communicate()
-        return pickle.loads(out) if self.process.returncode == 0 else None
+        if self.process.wait():
+            return None
+        self.answer.seek(0)
+        found = self.answer.read().partition(BEGINS)[2]  # whatever else was printed comes before
+        try:
+            return pickle.loads(found)
+        except (pickle.UnpicklingError, EOFError):
+            return None
 
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
+        self.answer.close()
 
 
 def _drawn(figure: Figure) -> Drawn:
@@ -77,7 +86,7 @@ def _cores() -> int:
 
 def _help() -> None:
     answer, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever else is printed must not get between
-    answer.write(pickle.dumps([_drawn(figure) for figure in pickle.load(sys.stdin.buffer)]))
+    answer.write(BEGINS + pickle.dumps([_drawn(figure) for figure in pickle.load(sys.stdin.buffer)]))
     answer.flush()
 
 

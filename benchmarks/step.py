@@ -31,6 +31,8 @@ def parts(method: str, steps: int) -> dict[str, dict[str, float]]:
     trainings = {kind: _training(method) for kind in found}
     for kind, training in trainings.items():
         if kind == "torch's":
+            for parameter in training.model.parameters():  # apart again, as torch's own find them
+                parameter.data, parameter.grad = parameter.detach().clone(memory_format=torch.preserve_format), None
             training.reference = torch.optim.SGD(training.method.parameter_groups(training.model, training.params), lr=0.01,
                                                  momentum=training.params["momentum"], nesterov=True, fused=True)
     generator = torch.Generator().manual_seed(0)
@@ -100,7 +102,9 @@ def main() -> None:
 
     from study.local_cluster import KEEPS_MEMORY
 
-    allocators = {"the system's": {}, "jemalloc": {"LD_PRELOAD": str(JEMALLOC_SO), "MALLOC_CONF": KEEPS_MEMORY}}
+    allocators = {"the system's": {}}
+    if JEMALLOC_SO:
+        allocators["jemalloc"] = {"LD_PRELOAD": JEMALLOC_SO, "MALLOC_CONF": KEEPS_MEMORY}
     rows: dict[tuple[str, str, str], list[float]] = {}
     for _ in range(options.rounds):
         for allocator, variables in allocators.items():

@@ -123,6 +123,7 @@ def run_jobs(
     task = functools.cache(lambda: _task(cluster))
 
     def take(more: Iterable[Job]) -> None:
+        following: list[Job] = []
         for job in more:
             place = len(known)
             known.append(job)
@@ -132,7 +133,9 @@ def run_jobs(
                 pending[task_of_job] = place
             else:
                 results[place] = stored
-                take(then(job) if then else ())
+                following += then(job) if then else ()
+        if following:
+            take(following)
 
     take(jobs)
     while pending:

@@ -69,8 +69,9 @@ def run(
         projection = Projection(root=study.folder.parent, study=study.spec.name, offline=offline)
         try:
             with ExitStack() as opened:
-                cluster = WhenNeeded(lambda: opened.enter_context(ray_cluster(study.spec.resources, study.spec.plugins)))
-                if not (study.folder / "report" / "summary.json").exists():
+                late = (study.folder / "report" / "summary.json").exists()
+                cluster = WhenNeeded(lambda: _connected(study, opened, wait=late))
+                if not late:
                     cluster.get()  # at once: its workers import while the rest is made ready
                 tracker = Tracker(projection, study.spec, study.folder)
                 _Launch(study, cluster, tracker, progress, weights).stages(stages, stop_after)
@@ -78,6 +79,14 @@ def run(
             projection.close()
             for line in projection.problems:
                 progress.warn(line)
+
+
+def _connected(study: Study, opened: ExitStack, *, wait: bool) -> Cluster:
+    """The study's cluster, until ``opened`` is closed; ``wait`` for its workers where work is sent at once."""
+    cluster = opened.enter_context(ray_cluster(study.spec.resources, study.spec.plugins))
+    if wait:
+        cluster.wait_for_workers()
+    return cluster
 
 
 class _Launch:
@@ -128,8 +137,11 @@ class _Launch:
         trials, names = self.ledger.trials(), self.ledger.names()
         ended = [trial for trial in trials if trial.state != "running"]
         epochs = {method: self.spec.training.for_method(method)["epochs"] for method in self.spec.methods}
+        left = len(ended) < len(trials) or any(self.ledger.asked(*name) < self.spec.search.trials for name in names)
+        if left:
+            self.cluster.get()  # measured and settled before the search's time is counted
         self.progress.search_begins(ended, self.spec.search.trials * len(names), epochs)
-        if len(ended) < len(trials) or any(self.ledger.asked(*name) < self.spec.search.trials for name in names):
+        if left:
             self._run_trials(alone=alone)
         else:
             self.progress.search_ends()

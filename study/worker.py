@@ -25,7 +25,7 @@ def _tell(word: str) -> None:
 
 
 def _comes_late() -> bool:
-    """Whether every CPU has its trial's worker already: this one is for jobs."""
+    """Whether every CPU has had its trial's worker: this one is for jobs, or, seldom, takes the place of one that died."""
     if READY not in os.environ:
         return False
     with contextlib.suppress(OSError):

@@ -38,6 +38,12 @@ def _own_tracking(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _figures_are_drawn_here(monkeypatch):
+    """In the test's own process, where a layout that matplotlib gives up on is heard of (``test_plot_together.py`` has helpers)."""
+    monkeypatch.setattr("analysis.plot_together._cores", lambda: 1)
+
+
 def overrides(*pairs: str) -> list[str]:
     """``-o`` for each pair."""
     return [word for pair in pairs for word in ("-o", pair)]

@@ -30,15 +30,24 @@ class _Stretch:
 class SGD:
     """Steps all parameters of ``groups``, dicts of ``params`` and ``weight_decay`` (L2, added to the gradient).
 
-    From its making on, a parameter's data, and what the backward pass finds as its gradient, are views of longer tensors:
-    give them values in place. A parameter that no gradient reached has one of zero. ``momenta``: {parameter: its buffer}.
+    From its making on, a parameter's data, and what the backward pass finds as its gradient, are views of longer tensors.
+    Others that somebody puts in their places (``zero_grad()`` of a module does) are copied in before a step. A parameter
+    that no gradient reached has one of zero. ``momenta``: {parameter: its buffer}.
     """
 
     def __init__(self, groups: list[dict], *, momentum: float, clipped: Iterable[Iterable[Tensor]] = ()) -> None:
-        """``momentum`` above 0 is Nesterov's (Sutskever et al. 2013). ``clipped``: parameters whose gradients' norm is one."""
+        """``momentum`` above 0 is Nesterov's (Sutskever et al. 2013). ``clipped``: parameters whose gradients' norm is one.
+
+        ValueError for a parameter in two groups, or in two clipped parts.
+        """
         self.momentum = momentum
         self.momenta: dict[Tensor, Tensor] = {}
-        part_of = {parameter: number for number, part in enumerate(clipped) for parameter in part}
+        self.places: list[tuple[Tensor, Tensor, Tensor]] = []  # each parameter, its weights and its gradient in their stretch
+        members = [(parameter, number) for number, part in enumerate(clipped) for parameter in part]
+        part_of = dict(members)
+        stepped = [parameter for group in groups for parameter in group["params"]]
+        if len(part_of) < len(members) or len(set(stepped)) < len(stepped):
+            raise ValueError("a parameter is in two groups, or in two parts whose gradients are clipped")
         alike: dict[tuple, list[Tensor]] = {}
         for number, group in enumerate(groups):
             for parameter in group["params"]:
@@ -49,6 +58,7 @@ class SGD:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """One update from the gradients that are there."""
+        self._take_in()
         for stretch in self.stretches:
             torch._fused_sgd_(
                 [stretch.weights], [stretch.gradients], [stretch.momenta] if self.momentum else [],
@@ -62,6 +72,7 @@ class SGD:
 
         On a CPU those of the others are left as they are; on a card, which none should wait for, they are multiplied by 1.
         """
+        self._take_in()
         parts: dict[int, list[Tensor]] = {}
         for stretch in self.stretches:
             if stretch.part is not None:
@@ -79,6 +90,15 @@ class SGD:
         for stretch in self.stretches:
             stretch.gradients.zero_()
 
+    def _take_in(self) -> None:
+        """What is not in its place any more: a method may have put another tensor there."""
+        for parameter, weights, gradient in self.places:
+            if parameter.grad is not gradient:
+                gradient.zero_() if parameter.grad is None else gradient.copy_(parameter.grad)
+                parameter.grad = gradient
+            if parameter.data_ptr() != weights.data_ptr():
+                parameter.data = weights.copy_(parameter)
+
     def _laid_out(self, part: int | None, weight_decay: float, parameters: list[Tensor]) -> _Stretch:
         first = parameters[0]
         step = max(1, ALIGNED // first.element_size())
@@ -92,6 +112,7 @@ class SGD:
                                            for whole in (stretch.weights, stretch.gradients, stretch.momenta))
             parameter.data = weights.copy_(parameter.detach())
             parameter.grad = gradient
+            self.places.append((parameter, weights, gradient))
             if self.momentum:
                 self.momenta[parameter] = momentum
         return stretch

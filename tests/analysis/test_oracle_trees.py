@@ -46,6 +46,18 @@ def test_more_threads_than_there_is_work_do_no_harm(asked):
     assert len(forest.estimators_) == 2 and forest.predict_proba(z[:asked]).shape == (asked, 2)
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e39])
+def test_latents_that_are_no_numbers_are_refused(value):
+    z = np.random.default_rng(1).normal(size=(30, 4))
+    odd = z.copy()
+    odd[3, 2] = value
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="not finite"):
+        LeanForest(2, random_state=0).fit(odd, np.arange(30) % 2)
+    forest = LeanForest(2, random_state=0).fit(z, np.arange(30) % 2)
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="not finite"):
+        forest.predict_proba(odd)
+
+
 def test_all_cores_is_what_it_says():
     assert LeanForest(1, random_state=0, n_jobs=-1).threads >= LeanForest(1, random_state=0).threads == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import matplotlib
 import pytest
 
 from analysis import plot_together
@@ -26,16 +27,23 @@ def figures(count, draw=draw_curve):
 
 @pytest.mark.slow
 def test_a_helpers_figures_are_those_drawn_alone_byte_for_byte(two_cores, monkeypatch):
-    asked = figures(2 * plot_together.WORTH)
-    together, here = draw_figures(asked), []
+    asked, here = figures(2 * plot_together.WORTH), []
+    real = plot_together._drawn
+    monkeypatch.setattr(plot_together, "_drawn", lambda figure: here.append(figure.name) or real(figure))
+    with matplotlib.rc_context({"axes.labelsize": 30, "axes.linewidth": 5}):  # a notebook's own style, which no helper knows
+        together = draw_figures(asked)
+    assert here == list(asked)[::2]  # the others are the helper's work
     monkeypatch.setattr(plot_together, "_cores", lambda: 1)
-    monkeypatch.setattr(plot_together, "_Helper", here.append)
     alone = draw_figures(asked)
-    assert not here and list(together) == list(alone) == list(asked) and together == alone
+    assert list(together) == list(alone) == list(asked) and together == alone
+
+
+def nobody(*_):
+    raise AssertionError("no helper is wanted")
 
 
 def test_few_figures_are_not_worth_a_helper(two_cores, monkeypatch):
-    monkeypatch.setattr(plot_together, "_Helper", None)
+    monkeypatch.setattr(plot_together, "_Helper", nobody)
     assert list(draw_figures(figures(2))) == ["f0", "f1"]
     assert draw_figures({}) == {}
 
@@ -54,6 +62,15 @@ def test_a_helper_that_fails_loses_nothing(two_cores, monkeypatch, program):
 
 def fails(data, *, width):
     raise ValueError("no such thing can be drawn")
+
+
+def test_what_else_a_helper_prints_does_not_matter(two_cores, monkeypatch, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    here, real = [], plot_together._drawn
+    monkeypatch.setattr(plot_together, "_drawn", lambda figure: here.append(figure.name) or real(figure))
+    asked = figures(2 * plot_together.WORTH)
+    assert list(draw_figures(asked)) == list(asked) and here == list(asked)[::2]
 
 
 def test_a_mistake_in_a_drawing_is_told(two_cores):

@@ -89,8 +89,8 @@ def test_what_a_job_makes_possible_follows_it_and_waits_for_no_other(tmp_path, c
         return [follower] if job is first else []
 
     for _ in range(2):  # the second time all are done
-        results = run_jobs([longest, first], tmp_path, cluster if not asked else None, then=then)
-        assert results == [{"sum": 0}, {"sum": 3}, {"sum": 11}]
+        results = run_jobs([first, longest], tmp_path, cluster if not asked else None, then=then)
+        assert results == [{"sum": 3}, {"sum": 0}, {"sum": 11}]
     assert [asked.count(job) for job in (longest, first, follower)] == [2, 2, 2]
 
 

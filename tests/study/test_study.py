@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import math
 import shutil
 import tomllib
@@ -147,11 +148,14 @@ def test_launching_a_finished_study_again_changes_nothing(tiny_launch, tmp_path)
     shutil.copytree(tiny_launch[0], tmp_path / "copy")
     tiny = tmp_path / "copy" / "runs" / "tiny"
     before = {p: sha256_of_file(p) for p in tiny.rglob("*") if p.is_file() and "report" not in p.parts}
+    spec = (tiny / "spec.toml").read_text()
     metrics = {r.info.run_id: r.data.metrics for r in children(tiny)}
-    done = run("launch", "digits", *overrides(*TINY, "data.seeds=[0, 1]", 'resources.address="local"'), cwd=tmp_path / "copy")
+    nowhere = 'resources.address="127.0.0.1:1"'  # where no cluster is: none is asked for
+    done = run("launch", "digits", *overrides(*TINY, "data.seeds=[0, 1]", nowhere), cwd=tmp_path / "copy")
     assert done.returncode == 0 and "completed in" not in done.stdout and "fold" not in done.stdout
     changed = [p.name for p, digest in before.items() if sha256_of_file(p) != digest]
-    assert set(changed) <= {"stamp.json", "lock"}
+    assert set(changed) <= {"stamp.json", "lock", "spec.toml"}
+    assert (tiny / "spec.toml").read_text() == re.sub(r"(?m)^address = .*$", 'address = "127.0.0.1:1"', spec)
     assert {r.info.run_id: r.data.metrics for r in children(tiny)} == metrics
     assert len((tiny.parent / "reveals.jsonl").read_text().splitlines()) == 1
 

@@ -112,6 +112,39 @@ def test_what_the_backward_pass_finds_is_what_is_stepped():
     assert all(torch.equal(p, value) for p, value in zip(apart.parameters(), values, strict=True))
 
 
+@pytest.mark.parametrize("odd", [
+    lambda model: model.zero_grad(),
+    lambda model: [setattr(p, "grad", None) for p in model.parameters()],
+    lambda model: [setattr(p, "data", p.data.clone()) for p in model.parameters()],
+])
+def test_tensors_that_a_method_puts_in_their_places_are_taken_in(odd):
+    ours, theirs = network(), network()
+    mine = SGD(groups_of(ours, 0.1), momentum=0.9, clipped=[ours.parameters()])
+    reference = torch.optim.SGD(groups_of(theirs, 0.1), lr=0.1, momentum=0.9, nesterov=True, fused=True)
+    for step in range(3):
+        mine.zero_grad()
+        reference.zero_grad()
+        odd(ours)
+        for model in (ours, theirs):
+            backward(model, step)
+        ours[4].bias.grad = ours[4].bias.grad * 2  # what an ``adjust_gradients`` may do
+        theirs[4].bias.grad.mul_(2)
+        mine.clip(0.05)
+        nn.utils.clip_grad_norm_(theirs.parameters(), 0.05)
+        mine.step(0.1)
+        reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_parameter_belongs_to_one_group_and_one_part():
+    model = network()
+    with pytest.raises(ValueError, match="two groups"):
+        SGD([{"params": list(model.parameters())}, {"params": [model[0].weight]}], momentum=0.9)
+    with pytest.raises(ValueError, match="two parts"):
+        SGD(groups_of(model, 0.0), momentum=0.9, clipped=[model.parameters(), model[4].parameters()])
+
+
 def test_parameters_of_several_types_and_none_at_all():
     single, double = network(), network(torch.float64)
     optimiser = SGD([{"params": [*single.parameters(), *double.parameters()], "weight_decay": 0.0},
