@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.card import Figure
+from analysis.machine import cores
 from analysis.plot_base import Drawn, finish
 
 WORTH = 4  # figures that take as long as a helper takes to import what it needs
@@ -24,8 +25,9 @@ BEGINS = b"\n-- drawn figures, pickled --\n"
 
 def draw_figures(figures: Mapping[str, Figure]) -> dict[str, Drawn]:
     """Every figure in all its forms, under its key."""
-    helpers = min(_cores(), len(figures) // WORTH, MOST_HELPERS + 1) - 1
-    shares = _dealt(list(figures), max(1, helpers + 1))
+    helpers = min(cores(), len(figures) // WORTH, MOST_HELPERS + 1) - 1
+    processes = 1 + max(0, helpers)
+    shares = [list(figures)[first::processes] for first in range(processes)]
     started = []
     for share in shares[1:]:
         with contextlib.suppress(OSError, pickle.PicklingError, AttributeError, TypeError):  # one that cannot travel: drawn here
@@ -73,15 +75,6 @@ class _Helper:
 
 def _drawn(figure: Figure) -> Drawn:
     return finish(figure.name, figure.data, figure.draw, figure.alt, figure.caption)
-
-
-def _dealt(keys: Sequence[str], shares: int) -> list[list[str]]:
-    return [list(keys[first::shares]) for first in range(shares)]
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _help() -> None:

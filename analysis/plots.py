@@ -10,18 +10,8 @@ from analysis import curves as curve_data
 from analysis import plot_data
 from analysis import summary_rows as rows
 from analysis.card import Figure
-from analysis.plot_base import Drawn
 from analysis.plot_curves import FEW_PANELS, draw_curve, draw_parameter, draw_signal
 from analysis.plot_ladder import FEW, draw_gaps
-
-
-def draw_all(
-    summary: Mapping[str, Any], *, spec: Mapping[str, Any] | None = None, curves: Mapping[str, Any] | None = None
-) -> dict[str, Drawn]:
-    """Those of ``figures_of``, drawn."""
-    from analysis.plot_together import draw_figures
-
-    return draw_figures(figures_of(summary, spec=spec, curves=curves))
 
 
 def figures_of(

@@ -23,17 +23,18 @@ from trainables.files import digest_of, read_json, sha256_of_file, write_json
 WORKER_RETRIES = 2
 
 
-@dataclass(frozen=True)
 class Late:
-    """An argument that is made as its job is sent: one that needs the cluster, of which a launch without open jobs has none."""
+    """An argument that is made as the first job that has it is sent: it needs the cluster, of which a launch without open jobs
+    has none."""
 
-    make: Callable[[], Any]
+    def __init__(self, make: Callable[[], Any]):
+        """``make`` is called once at most."""
+        self.make = functools.cache(make)
 
 
 def in_store(value: Any) -> Late:
-    """The value as Ray's object store has it, put there when it is first needed."""
+    """The value as Ray's object store has it."""
 
-    @functools.cache
     def put():
         import ray
 

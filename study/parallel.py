@@ -7,13 +7,14 @@ slower than one; whole batches side by side wait for nothing.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+from analysis.machine import cores
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 AHEAD = 2  # batches for each thread, in work or waiting to be taken
@@ -35,11 +36,6 @@ def in_order(work: Callable[[Item], Result], batches: Iterable[Item]) -> Iterato
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def cores() -> int:
-    """Those that this process may use, which a container's cpuset or ``taskset`` may have cut (a quota of time is not seen)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -49,15 +49,17 @@ def reveal(
     references = {split: in_store(view) for split, view in views.items()}
     entries = [e for e in selection["selections"] if vaults[e["split"]].has_anomalies]
     plans = [_Reveal(ledger, folder, cluster, e, references[e["split"]], vaults[e["split"]]) for e in entries]
-    trained = {p: {job.key: job for job in [p.representation_job(), *p.retrain_jobs()]} for p in plans}
-    longest_first = [*(p.representation_job() for p in plans), *(job for p in plans for job in p.retrain_jobs())]
+    trained = {plan: [plan.representation_job(), *plan.retrain_jobs()] for plan in plans}
+    missing = {plan: {job.key for job in jobs} for plan, jobs in trained.items()}
+    longest_first = [jobs[0] for jobs in trained.values()] + [job for jobs in trained.values() for job in jobs[1:]]
 
     def then(job: Job) -> list[Job]:
         """Its reveals, where no other of its (method, split) is left to train: none waits for those of another."""
-        for plan, missing in trained.items():
-            if missing.pop(job.key, None) and not missing:
-                return plan.reveal_jobs()
-        return []
+        plan = next((plan for plan, keys in missing.items() if job.key in keys), None)
+        if plan is None:
+            return []
+        missing[plan].remove(job.key)
+        return [] if missing[plan] else plan.reveal_jobs()
 
     return run_jobs(longest_first, folder, cluster, on_done=on_job, then=then)
 

@@ -41,7 +41,7 @@ def _own_tracking(monkeypatch):
 @pytest.fixture(autouse=True)
 def _figures_are_drawn_here(monkeypatch):
     """In the test's own process, where a layout that matplotlib gives up on is heard of (``test_plot_together.py`` has helpers)."""
-    monkeypatch.setattr("analysis.plot_together._cores", lambda: 1)
+    monkeypatch.setattr("analysis.plot_together.cores", lambda: 1)
 
 
 def overrides(*pairs: str) -> list[str]:

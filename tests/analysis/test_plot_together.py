@@ -18,7 +18,7 @@ CURVE = {"x_label": "false positives", "y_label": "true positives",
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    monkeypatch.setattr(plot_together, "_cores", lambda: 2)
+    monkeypatch.setattr(plot_together, "cores", lambda: 2)
 
 
 def figures(count, draw=draw_curve):
@@ -33,7 +33,7 @@ def test_a_helpers_figures_are_those_drawn_alone_byte_for_byte(two_cores, monkey
     with matplotlib.rc_context({"axes.labelsize": 30, "axes.linewidth": 5}):  # a notebook's own style, which no helper knows
         together = draw_figures(asked)
     assert here == list(asked)[::2]  # the others are the helper's work
-    monkeypatch.setattr(plot_together, "_cores", lambda: 1)
+    monkeypatch.setattr(plot_together, "cores", lambda: 1)
     alone = draw_figures(asked)
     assert list(together) == list(alone) == list(asked) and together == alone
 

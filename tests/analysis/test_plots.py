@@ -8,9 +8,14 @@ import pytest
 from scipy.stats import kendalltau
 
 from analysis import plot_base, plot_data, plot_ladder, plots, rank_correlation
+from analysis.plot_together import draw_figures
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # a layout that matplotlib gave up on
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+def draw_all(summary, **given):
+    return draw_figures(plots.figures_of(summary, **given))
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +23,7 @@ def drawn():
     made = fake.summary()
     curve = {"title": "ROC", "x_label": "false positives", "y_label": "true positives",
              "series": [{"label": "scorer", "x": [0, 1], "y": [0, 1], "low": [0, 0.9], "high": [0.1, 1]}]}
-    return plots.draw_all(made, spec=fake.spec(), curves={"ROC!": curve})
+    return draw_all(made, spec=fake.spec(), curves={"ROC!": curve})
 
 
 # ------------------------------------------------------------------------------------------------------ data
@@ -123,13 +128,13 @@ def test_inlined_figures_share_no_id_and_take_the_pages_ink(drawn):
 
 
 def test_drawing_is_repeatable(drawn):
-    again = plots.draw_all(fake.summary(), spec=fake.spec())
+    again = draw_all(fake.summary(), spec=fake.spec())
     assert again["gaps"].wide == drawn["gaps"].wide
 
 
 @pytest.mark.parametrize("name", ["a<b>&\"c", "$x_1$", "名前"])
 def test_odd_names_are_escaped_and_not_typeset(name):
-    figure = plots.draw_all(fake.summary(methods=(name,), trials=1))["gaps"]
+    figure = draw_all(fake.summary(methods=(name,), trials=1))["gaps"]
     tree = ElementTree.fromstring(figure.wide)
     assert any(name in "".join(text.itertext()) for text in tree.iter(f"{SVG}text"))
     assert name in tree.attrib["aria-label"]
@@ -141,7 +146,7 @@ def test_lambda_zero_negative_gap_and_below_chance_can_be_drawn():
         row.update(scorer_auroc=0.42, scorer_auroc_ci=[0.36, 0.48], oracle_detector_auroc=0.4, extraction_gap=-0.02)
         if row["method"] == "hybrid" and row["trial"] == 0:
             row["params"]["reconstruction_weight"] = 0.0
-    found = plots.draw_all(made)
+    found = draw_all(made)
     assert "−0.020" in found["gaps"].wide
     assert ">0</text>" in found["parameter-hybrid"].wide
 
@@ -157,13 +162,13 @@ def test_lambda_in_less_than_a_decade_has_readable_ticks():
     made = fake.summary(methods=("hybrid",), trials=3)
     for row, weight in zip(made["rows"], (0.1, 0.12, 0.2), strict=True):
         row["params"]["reconstruction_weight"] = weight
-    svg = plots.draw_all(made)["parameter-hybrid"].wide
+    svg = draw_all(made)["parameter-hybrid"].wide
     assert "mathdefault" not in svg
     assert [mark for mark in (">0.1<", ">0.14<", ">0.2<") if mark not in svg] == []
 
 
 def test_several_splits_are_averaged_first_then_small_multiples():
-    found = plots.draw_all(fake.summary(splits=(0, 1), trials=2))
+    found = draw_all(fake.summary(splits=(0, 1), trials=2))
     assert list(found) == ["gaps", "gaps-by-split", "parameter-hybrid", "signal"]
     assert found["gaps"].wide.count("· mean of 2 splits") == 2
     assert found["gaps-by-split"].wide.count("· split 1") == 2
@@ -175,7 +180,7 @@ def nine():
     """Nine methods, three splits; one method failed altogether. The parameters of two of them are drawn, the drawing of
     all takes seconds."""
     made = fake.nine(trials=4, failed={"jem": 4})
-    return made, plots.draw_all({**made, "spaces": {name: made["spaces"][name] for name in ("deep_ensemble",)}})
+    return made, draw_all({**made, "spaces": {name: made["spaces"][name] for name in ("deep_ensemble",)}})
 
 
 def texts(svg):
@@ -227,7 +232,7 @@ def test_methods_whose_names_make_one_file_name_keep_a_figure_each():
     made["spaces"] = {names[method]: space for method, space in made["spaces"].items()}
     for row in made["rows"]:
         row["method"] = names[row["method"]]
-    assert {"parameter-a-b", "parameter-a-b-2"} <= set(plots.draw_all(made))
+    assert {"parameter-a-b", "parameter-a-b-2"} <= set(draw_all(made))
 
 
 def test_a_long_title_goes_on_in_the_next_line_of_the_file():
